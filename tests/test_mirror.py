@@ -55,6 +55,8 @@ THROUGH = {
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
     "compiler/partition/test_propagate.py": "compiler/partition/draft compiler/partition/seeds",
+    "study/test_staged_training.py": "study/step_memory study/step_report study/step_turns",
+    "compiler/gradients/test_step.py": "compiler/gradients/forms",
     "study/test_system_machine.py": "study/gpu_stage study/stage_time",
     "view/test_chips.py": "results/system_use",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",

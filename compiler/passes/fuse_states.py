@@ -38,6 +38,8 @@ class FuseStates(Rules):
         kept = [m for m in members if m is node or match.is_output(m.output)]
         if len(kept) < 2:
             return None
+        if _comes_back(node, members, match):
+            return Skip("fused it would wait for what reads it")
         inputs, tape = _joined(members, kept, match)
         if len(inputs) > self.max_inputs or len(tape.steps) > self.max_steps:
             return Skip(f"fused it would have {len(inputs)} operands and {len(tape.steps)} steps")
@@ -71,6 +73,20 @@ def _members(node: Node, match: Match) -> list[Node]:
                 members |= {n.name: n for n in (*readers, maker)}
                 again = True
     return _ordered(list(members.values()))
+
+
+def _comes_back(node: Node, members: list[Node], match: Match) -> bool:
+    """Return whether a member waits for a reader of the last node, the only one that others read."""
+    own = {m.name for m in members}
+    seen, waiting = set[str](), match.users(node.output)
+    while waiting:
+        reader = waiting.pop()
+        if reader.name in own:
+            return True
+        if reader.name not in seen:
+            seen.add(reader.name)
+            waiting += [n for value in reader.outputs for n in match.users(value)]
+    return False
 
 
 def _ordered(members: list[Node]) -> list[Node]:

@@ -235,7 +235,7 @@ def compile_(model: str, output: str, **flags: Any) -> None:
         compiled = api.compile_stages(source, _chip(flags), inputs=inputs, progress=tick, options=options)
         api.save_program(program := compiled.program, output)
     say_notes(compiled.onnx.notes)
-    commands = sum(len(b.commands) for b in program.blocks)
+    commands = sum(b.size for b in program.blocks)
     say(f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands")
 
 

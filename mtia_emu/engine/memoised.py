@@ -8,7 +8,8 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 
 from ..machine.chip import Chip
-from ..program.commands import POOLS, looks_up
+from ..program.census import looks_up
+from ..program.commands import POOLS
 from ..program.isa import Block, Program
 from ..reuse.memo import Memoise, SameObject
 from .cost import BlockCost, cost_of

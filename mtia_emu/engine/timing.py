@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..machine.chip import Chip
+from ..program.census import census
 from ..program.commands import COMMANDS, Batch, CommandCost, CommandKind, batches, pieces, queue_numbers
 from ..program.events import Events
 from ..program.geometry import links, reached
@@ -140,9 +141,9 @@ def check_fits(block: Block, chip: Chip) -> None:
                 f"{block.kernel}: needs {need} bytes of {what}, {chip.name} has {have} "
                 f"(short by {need - have}); compile for this chip"
             )
-    if len(block.commands) and int(block.commands["pe"].max()) >= chip.pes:
+    if census(block).pes > chip.pes:
         raise UserError(
-            f"{block.kernel}: uses PE {int(block.commands['pe'].max())}, {chip.name} has {chip.pes}; "
+            f"{block.kernel}: uses PE {census(block).pes - 1}, {chip.name} has {chip.pes}; "
             "compile for this chip"
         )
 

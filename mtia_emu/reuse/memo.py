@@ -311,6 +311,11 @@ def noting(chip: Chip, paths: Iterable[str]) -> None:
     _notes(chip).update(paths)
 
 
+def is_noted(chip: Chip) -> bool:
+    """Return whether reads of a chip are noted."""
+    return "_noting" in chip.__dict__
+
+
 def known(chip: Chip, paths: tuple[str, ...]) -> bool:
     """Return whether dotted keys are all parameters of a chip."""
     return set(paths) <= set(_leaves(_plain(chip), ""))

@@ -24,7 +24,7 @@ from ..engine.timing import check_fits
 from ..engine.variants import Variants
 from ..errors import UserError
 from ..machine.chip import Chip
-from ..program.commands import looks_up
+from ..program.census import looks_up
 from ..program.isa import Block, Program
 from ..results.report import Report
 from ..reuse.memo import Memo, Memoise
@@ -213,7 +213,7 @@ def _costs(program: Program, counts: Counts, index: int, chips: Sequence[Chip]) 
 
 def _kind(block: Block, key: Key) -> Hashable:
     """Return what a block's cost depends on beside its commands and the chip."""
-    size = len(block.commands), block.scratch_bytes, block.stages, block.scalar, block.bands
+    size = block.size, block.scratch_bytes, block.stages, block.scalar, block.bands
     return key[1:], block.kernel, block.operands, block.slots, size
 
 

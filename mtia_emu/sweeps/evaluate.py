@@ -28,7 +28,7 @@ from ..machine.base import chip_values
 from ..machine.chip import SYSTEM_TABLES, Chip, put, put_all, validate
 from ..machine.memory_choice import filled
 from ..options import CHIP
-from ..program.commands import looks_up
+from ..program.census import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
 from ..results.machine import Machine

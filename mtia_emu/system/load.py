@@ -18,7 +18,7 @@ from ..machine.chip import SYSTEM_TABLES, Chip, load_chip
 from .build import LoadsChip, build
 from .form import MOST_WITH_CONSENT, SystemFile, keys_of
 from .library import checked as checked_library
-from .library import faults, library_text, tuples
+from .library import faults, library_text
 from .topology import System
 
 MOST_RANKS = 1024  # without consent
@@ -62,7 +62,7 @@ def load_system(
     for key, text in (settings or {}).items():
         _put(values, key, text)
     try:
-        file = SystemFile.model_validate(tuples(values))
+        file = SystemFile.model_validate(toml.tuples(values))
     except ValidationError as error:
         raise UserError(f"{where}: {faults(error)}") from None
     _check_size(file, copies, where, consent)

@@ -124,3 +124,23 @@ def test_limits_are_said() -> None:
     body = STEP.format(middle="", read="%row")
     why = "fused it would have 3 operands and 2 steps"
     assert outcomes("fuse-states{max-inputs=2}", body) == outcomes("fuse-states{max-steps=1}", body) == [why]
+
+
+def test_what_waits_for_a_reader_of_the_last_is_not_fused_with_it() -> None:
+    """%ends reads what is made of %last, and both read %both: as one node they would be a cycle."""
+    graph = text.parse("""graph back {
+  in %x : fp32[4,8]
+  %both : fp32[4,8] = neg(%x)
+  %last : fp32[4,8] = exp(%both)
+  %sum : fp32[4,1] = reduce_sum(%last) {axes=[1], keepdims=true}
+  %wide : fp32[4,8] = expand(%sum) {shape=[4,8]}
+  %ends : fp32[4,8] = sub(%both, %wide)
+  out %last
+  out %ends
+}
+""")
+    after = FuseStates()(graph)
+    assert "maps" not in {node.op for node in after.nodes}
+    x = np.linspace(-1, 1, 32, dtype=np.float32).reshape(4, 8)
+    for name, value in evaluate(graph, {"x": x}).items():
+        np.testing.assert_array_equal(evaluate(after, {"x": x})[name], value)
