@@ -25,7 +25,10 @@ from ..files import disk_cache
 
 NOTHING: frozenset[str] = frozenset()
 RUNS = frozenset(
-    "--annotations --check --html --inputs --kernel --outputs --passes --roofline --trace".split()
+    {
+        *("--annotations", "--check", "--html", "--inputs", "--kernel"),
+        *("--outputs", "--passes", "--roofline", "--trace"),
+    }
 )
 DONE_ANEW = {  # commands whose answers are kept: with which options they execute, write or run code
     "area": RUNS,
@@ -209,7 +212,7 @@ def _with_neighbours(path: Path) -> Iterator[bytes]:
 
 
 def _names_files(text: str, folder: Path) -> bool:
-    """Return whether a TOML text names files or folders, found from its own folder or from the current one."""
+    """Return whether a TOML text names files or folders, from its own folder or from the current one."""
     pieces = {piece for line in re.split(r"[\"'\n]", text) for piece in _pieces(line)}
     here = any(os.path.exists(base / piece) for piece in pieces for base in (folder, Path()))
     return here or ".toml" in text or ".csv" in text
