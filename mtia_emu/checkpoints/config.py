@@ -161,7 +161,9 @@ def config_file(place: Path) -> Path:
     path = place / CONFIG if place.is_dir() else place
     if not path.is_file():
         missing = f"holds no {CONFIG}" if place.is_dir() else "is not there"
-        raise UserError(f"hf:{place}: it {missing} (right: hf:FOLDER, {RIGHT})")
+        files = sorted(place.glob("*.gguf")) if place.is_dir() else []
+        meant = f"; did you mean 'hf:{files[0]}'?" if files else ""
+        raise UserError(f"hf:{place}: it {missing}{meant} (right: hf:FOLDER, {RIGHT}; or hf:FILE.gguf)")
     return path
 
 

@@ -80,7 +80,7 @@ def main(ctx: click.Context) -> None:
 def run(model: str, **flags: Any) -> None:
     """Run MODEL: an ONNX file, hf:FOLDER, a graph's text FILE.ir, a compiled program, or zoo:NAME.
 
-    hf:FOLDER is a transformers checkpoint, or its config.json alone.
+    hf:FOLDER is a transformers checkpoint, or its config.json alone; hf:FILE.gguf one of llama.cpp.
 
     Time and energy always; with --inputs or --check the program is executed as well. Weights that are not
     there are no obstacle to timing, only to execution.

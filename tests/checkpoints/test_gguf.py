@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packed import STORED, header_keys, header_tensors, save_gguf, text, value_bytes
 
+from mtia_emu import api
 from mtia_emu.checkpoints import open_checkpoint
 from mtia_emu.checkpoints.gguf import MAX_TEXTS, read_gguf
 from mtia_emu.errors import UserError
@@ -135,6 +136,14 @@ def test_a_model_in_several_files_is_one(tmp_path: Path) -> None:
 
 def _second(folder: Path) -> Path:
     return save_gguf(folder / "n-00002-of-00003.gguf", header_keys("llama") | {"split.count": 3}, {})
+
+
+def test_a_folder_of_such_files_says_how_to_name_one(tmp_path: Path) -> None:
+    path = save_gguf(tmp_path / "a.gguf", header_keys("llama"), header_tensors("llama"))
+    with pytest.raises(UserError, match=r"did you mean 'hf:.*a\.gguf'"):
+        open_checkpoint(str(tmp_path), {})
+    with pytest.raises(UserError, match=r"is a checkpoint .right: hf:.*a\.gguf"):
+        api.run(str(path))
 
 
 def test_values_of_kinds_that_are_not_read_are_named(tmp_path: Path) -> None:
