@@ -43,6 +43,7 @@ from .passes import (
     FuseMaps,
     FuseNorms,
     FuseRotary,
+    FuseStates,
     FuseTails,
     FuseUpdates,
     GroupHeads,
@@ -106,6 +107,7 @@ def mapping_passes(chip: Chip | None) -> tuple[Pass, ...]:
     return (
         LowerIndexing(),  # other machines index by element at no cost
         FuseMaps(),  # what lower-indexing compares
+        FuseStates(),  # after fuse-maps: each value is one tape
         FuseAttention(),  # after fuse-maps and fuse-tails: what stands between its products is one tape
         Fold(),  # reshapes around it
         SplitIntoStrips(strip_bytes),  # what is no attention to the pass before

@@ -1,4 +1,4 @@
-"""Print which system decodes Llama-3-70B how fast: the table of docs/tutorial-systems.md.
+"""Print which system decodes Llama-3-70B how fast: the table of docs/tutorial-systems.md; draw its pictures.
 
     python docs/choose_system.py [BATCH ...]
 
@@ -15,10 +15,15 @@ from pathlib import Path
 from fleet_pictures import alone
 
 from mtia_emu import api
+from mtia_emu.cli.shard import KINDS, read_tables
 from mtia_emu.results.report import Report
+from mtia_emu.system.load import load_system
+from mtia_emu.system.planner import ShardPlan, plan
+from mtia_emu.system.sharding import ShardJob
+from mtia_emu.system.tables import with_hot_rows
 from mtia_emu.view import units
 from mtia_emu.view.html.bars import BarChart, StackedBar
-from mtia_emu.view.html.scales import ChartAxis
+from mtia_emu.view.html.scales import ChartAxis, share
 
 CASES = (
     ("mtia-2i-server", "tp=2"),
@@ -33,6 +38,19 @@ CASES = (
 )
 
 
+TABLES = Path(__file__).parents[1] / "examples" / "tables-1tb.toml"
+PLACED = (  # system, ways in which tables may lie, bytes of copies of hot rows
+    ("mtia-2i-server", "", 0),
+    ("mtia-2i-server", "row", 0),
+    ("mtia-2i-server", "row", 10**9),
+    ("mtia-300-rack", "", 0),
+)
+PARTS = (
+    "indices to the rows",
+    "look-ups, slowest chip",
+    "pooled rows to the samples",
+    "sums of tables in rows",
+)
 PICTURED = 16  # sequences of the picture's steps
 TIME = ChartAxis("time of a token of each of 16 sequences", "s", show=units.seconds)
 
@@ -57,10 +75,32 @@ def pictures_into(folder: Path) -> list[Path]:
         report = step(system, parallel, PICTURED)
         waits = waits_s(report)
         bars.append(StackedBar(f"{system}, {parallel}", [report.seconds - waits, waits]))
-    path = folder / "systems-70b.svg"
     chart = BarChart("Llama-3-70B, decoding", "", TIME, bars, ("computes", "waits for links"))
+    return [_drawn(chart, folder / "systems-70b.svg"), tables_into(folder)]
+
+
+def _drawn(chart: BarChart, path: Path) -> Path:
     path.write_text(alone(chart), encoding="utf-8")
-    return [path]
+    return path
+
+
+def placed(system: str, kinds: str, hot_bytes: int) -> ShardPlan:
+    """Return how a terabyte of tables lies on a system, as `mtia-emu shard` finds it."""
+    tables = with_hot_rows(read_tables(str(TABLES), None), hot_bytes)
+    return plan(ShardJob(load_system(system), tables, 4096, 0.8), (kinds,) if kinds else KINDS)
+
+
+def tables_into(folder: Path) -> Path:
+    """Draw what a batch of look-ups spends its time on, by system and by how tables lie."""
+    bars = []
+    for system, kinds, hot_bytes in PLACED:
+        cost = placed(system, kinds, hot_bytes).cost
+        parts = (cost.index_s, float(cost.lookup_s.max()), cost.pooled_s, cost.sums_s)
+        how = f"{kinds}s{' + hot' if hot_bytes else ''}" if kinds else "as planned"
+        name = f"{system}, {how}: {units.seconds(cost.seconds)}"
+        bars.append(StackedBar(name, [part / cost.seconds for part in parts]))
+    axis = ChartAxis("of the time of a batch of 4,096 samples", "share", show=share)
+    return _drawn(BarChart("A terabyte of tables", "", axis, bars, PARTS), folder / "systems-tables.svg")
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ def _refuse_unlike(blocks: Sequence[Block]) -> None:
         raise NoRoom("a launch has one op for the core, and bands are not divided")
     if len({kind for block in blocks for kind in _product_kinds(block)}) > 1:
         raise NoRoom("all products of a launch have the same types")
-    if sum(len(b.commands) for b in blocks) > MOST_COMMANDS:
+    if sum(b.size for b in blocks) > MOST_COMMANDS:
         raise NoRoom(f"a block has at most {MOST_COMMANDS} commands")
     if max(sum(len(b.operands) for b in blocks), sum(len(b.slots) for b in blocks)) > _MOST_NUMBERS:
         raise NoRoom(f"a block has at most {_MOST_NUMBERS} operands and slots")

@@ -42,6 +42,11 @@ class TooLarge(UserError):
 _most_commands = ContextVar("most_commands", default=MOST_COMMANDS)
 
 
+def most_commands() -> int:
+    """Return how many commands a block may have now."""
+    return min(MOST_COMMANDS, _most_commands.get())
+
+
 @contextmanager
 def at_most(commands: int) -> Iterator[None]:
     """Let no block have more commands than that meanwhile."""
@@ -110,7 +115,7 @@ class Builder:
 
     def limit(self, commands: int) -> None:
         """Raise `TooLarge` for more commands than a block may have, before memory is taken for them."""
-        if commands > (most := min(MOST_COMMANDS, _most_commands.get())):
+        if commands > (most := most_commands()):
             raise TooLarge(
                 f"{self.kernel}: takes {commands} commands or more, a block has at most {most}; "
                 "make the problem smaller (a smaller batch, say)"

@@ -6,7 +6,9 @@ A block is changed after it is made, so any kernel can have a head: its loads of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ PIECES = 8  # parts in which a tile may be copied, each by another launch; few, 
 
 
 @dataclass(frozen=True)
-class LoadedTiles:
+class TileArrays:
     """The tiles of an operand that a block loads, as arrays over tiles in the order of their first loads.
 
     `loads` counts the loads of each; `at` are the commands that load any, `of` the tile that each loads.
@@ -37,12 +39,45 @@ class LoadedTiles:
     at: Array
     of: Array
 
+
+@dataclass(frozen=True)
+class TileSizes:
+    """How many tiles a block loads of an operand, the most rows and columns of one, and the mean of loads."""
+
+    count: int
+    rows: int
+    cols: int
+    loads: float
+
+
+@dataclass(frozen=True)
+class LoadedTiles:
+    """The tiles of an operand that a block loads: their sizes, and what gives them one by one."""
+
+    sizes: TileSizes
+    make: Callable[[], TileArrays]
+
+    @cached_property
+    def arrays(self) -> TileArrays:
+        """Return the tiles one by one, found at the first call."""
+        return self.make()
+
     def __len__(self) -> int:
-        return len(self.row)
+        return self.sizes.count
 
 
 def tiles_of(block: Block, operand: int) -> LoadedTiles | None:
     """Return the tiles of an operand that commands load; None where two begin at one corner."""
+    arrays = tile_arrays(block, operand)
+    if arrays is None:
+        return None
+    rows, cols = (int(x.max(initial=0)) for x in (arrays.rows, arrays.cols))
+    loads = float(arrays.loads.mean()) if len(arrays.loads) else 0.0
+    return LoadedTiles(TileSizes(len(arrays.row), rows, cols, loads), lambda: arrays)
+
+
+def tile_arrays(block: Block, operand: int) -> TileArrays | None:
+    """Return the tiles of an operand that commands load, one by one; None where two begin at one corner."""
     c = block.commands
     at = np.flatnonzero(LOADS_TILE[c["op"]] & (c["operand"] == operand))
     row, rows, col, cols = (c[name][at].astype(np.int64) for name in ("row", "rows", "col", "cols"))
@@ -54,7 +89,7 @@ def tiles_of(block: Block, operand: int) -> LoadedTiles | None:
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     first = first[order]
-    return LoadedTiles(row[first], rows[first], col[first], cols[first], loads[order], at, place[of])
+    return TileArrays(row[first], rows[first], col[first], cols[first], loads[order], at, place[of])
 
 
 @dataclass(frozen=True)
@@ -68,7 +103,7 @@ class Head:
     @property
     def operand(self) -> Operand:
         """Return the head as its reader sees it: a matrix of tiles one under another."""
-        rows, cols = int(self.tiles.rows.max()), int(self.tiles.cols.max())
+        rows, cols = self.tiles.sizes.rows, self.tiles.sizes.cols
         strides = (rows * cols, 1, rows) if self.source.by_column else (rows * cols, cols, 1)
         shape = (len(self.chosen), rows, cols)
         return Operand(
@@ -86,8 +121,8 @@ def with_head(block: Block, head: Head) -> Block:
     operand = head.operand
     slot = np.full(len(head.tiles), NO_SLOT)
     slot[head.chosen] = np.arange(len(head.chosen))
-    of = slot[head.tiles.of]
-    at, of = head.tiles.at[of >= 0], of[of >= 0]
+    of = slot[head.tiles.arrays.of]
+    at, of = head.tiles.arrays.at[of >= 0], of[of >= 0]
     commands = block.commands.copy()
     commands["operand"][at] = len(block.operands)
     commands["row"][at] = of * operand.shape[1]
@@ -106,7 +141,7 @@ def with_prefetch(block: Block, head: Head, pieces: range) -> Block:
     first = np.maximum(pieces.start - tile * PIECES, 0)
     last = np.minimum(pieces.stop - tile * PIECES, PIECES)
     across = ("col", "cols") if head.source.by_column else ("row", "rows")  # a piece is one run of the tile
-    fields = {name: getattr(head.tiles, name)[of] for name in ("row", "rows", "col", "cols")}
+    fields = {name: getattr(head.tiles.arrays, name)[of] for name in ("row", "rows", "col", "cols")}
     each, size = ceil_div(operand.shape[2 if head.source.by_column else 1], PIECES), fields[across[1]]
     begin, end = np.minimum(first * each, size), np.minimum(last * each, size)
     fields |= {across[0]: fields[across[0]] + begin, across[1]: end - begin}

@@ -57,7 +57,7 @@ class MappingSearch:
             except NoRoom as error:
                 refused = error
                 continue
-            spent += len(block.commands)
+            spent += block.size
             if spent > self.most_commands:
                 return best[1] if best else place
             cycles = self.time(block, chip)

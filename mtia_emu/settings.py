@@ -37,11 +37,18 @@ MEMORY = Flag(
 CACHE = Flag(
     "MTIA_EMU_CACHE",
     "",
-    "folder for compiled code, simulated DRAM, times of blocks, tuned mappings and matplotlib's list of "
-    "fonts; empty means the user's cache folder. One that others can write to, or that is full, is not used",
+    "folder for compiled code, simulated DRAM, times and costs of blocks, tuned mappings and matplotlib's "
+    "list of fonts; empty means the user's cache folder. One that others can write to, or that is full, is "
+    "not used",
 )
 TUNE_CACHE = Flag(
     "MTIA_EMU_TUNE_CACHE", "1", "0 keeps compilation from reading and writing choices of mappings"
+)
+BLOCKS = Flag(
+    "MTIA_EMU_BLOCKS",
+    "1",
+    "0 makes and times every block of commands anew, instead of taking what is known of one that was "
+    "compiled before",
 )
 ANSWERS = Flag(
     "MTIA_EMU_ANSWERS",
@@ -49,7 +56,7 @@ ANSWERS = Flag(
     "0 does every command anew, instead of printing what the same one printed before (commands that execute "
     "a model or write a file always are)",
 )
-FLAGS = (DEBUG, CHECK, MEMORY, CACHE, TUNE_CACHE, ANSWERS)
+FLAGS = (DEBUG, CHECK, MEMORY, CACHE, TUNE_CACHE, BLOCKS, ANSWERS)
 
 
 def integer(flag: Flag) -> int:

@@ -32,6 +32,7 @@ Model = str | Path | TorchModel
 ZOO = "zoo:"
 HF = "hf:"
 WRITTEN = (ZOO, HF)  # what models begin with that we write
+GGUF = ".gguf"
 LONG = 1 << 30  # a past longer than any window
 
 
@@ -40,7 +41,7 @@ class Source:
     """A model on disk, ONNX or a graph's text, and for one that we wrote inputs right for it, by seed.
 
     `popularity` is the law by which those inputs look up rows of tables, where it is not an even one; `state`
-    that in which a run finds the chip where nobody says.
+    that in which a run finds the chip where nobody says; `notes` are of the file.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Source:
     examples: Callable[[int], dict[str, Array]] | None = None
     popularity: Popularity | None = None
     state: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def is_graph(self) -> bool:
@@ -59,7 +61,8 @@ class Source:
         """Return the graph as imported; `shapes` of inputs bind symbolic dimensions."""
         if self.is_graph:
             return _fitting(read_graph(self.path), self.path, shapes or {})
-        return load(self.path, {} if self.examples else self.dims, input_shapes=shapes)
+        graph = load(self.path, {} if self.examples else self.dims, input_shapes=shapes)
+        return graph.with_notes((*self.notes, *graph.notes)) if self.notes else graph
 
     def inputs(self, graph: Graph, seed: int) -> dict[str, Array]:
         """Return seeded inputs for the graph: those right for the model where it is one of ours."""
@@ -140,7 +143,8 @@ def _checkpoint_source(model: str, dims: Mapping[str, int], seed: int | None) ->
     checkpoint = open_checkpoint(model[len(HF) :], dims)
     with scratch() as folder:
         path = checkpoint.build(folder, seed)
-        yield Source(path, f"{HF}{checkpoint.name}", checkpoint.dims, checkpoint.example_inputs)
+        name, inputs = f"{HF}{checkpoint.name}", checkpoint.example_inputs
+        yield Source(path, name, checkpoint.dims, inputs, notes=checkpoint.notes)
 
 
 @contextlib.contextmanager
@@ -212,9 +216,11 @@ def _file_source(model: str, dims: Mapping[str, int]) -> Source:
     if not path.is_file():
         raise UserError(
             f"model {model!r} is {'a folder' if path.is_dir() else 'not a file'}{_meant(path)} "
-            "(right: an ONNX file, a graph's text FILE.ir, a compiled program, hf:FOLDER of a checkpoint, or "
-            "zoo:NAME; `mtia-emu zoo` lists the names)"
+            "(right: an ONNX file, a graph's text FILE.ir, a compiled program, hf:FOLDER or hf:FILE.gguf, a "
+            "checkpoint, or zoo:NAME; `mtia-emu zoo` lists the names)"
         )
+    if path.suffix == GGUF:
+        raise UserError(f"{model} is a checkpoint (right: {HF}{model})")
     if is_graph(path) and dims:
         raise UserError("--dim has no meaning for a graph's text: its shapes are bound")
     if is_program(path):

@@ -116,6 +116,14 @@ class Browser:
                 **text,
             )
 
+    def click(self, what: str) -> None:
+        """Move to the middle of the first element of a selector, and click there."""
+        box = f"document.querySelector({json.dumps(what)}).getBoundingClientRect()"
+        self.ask(f"scrollTo(0, {box}.top + scrollY - 300)")
+        x, y = self.ask(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box})")
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     def paper(self) -> bytes:
         """Return the page as it is printed: a PDF."""
         answer = self.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)
@@ -171,7 +179,7 @@ def main(words: Sequence[str]) -> None:
     """Write pictures of a page at three widths, light and dark, and what is printed of it."""
     source, folder = Path(words[0]).resolve(), Path(words[1])
     with Browser() as browser:
-        for width in (400, 1000, 1600):
+        for width in (360, 800, 1600):
             for dark in (False, True):
                 browser.open(source, width=width, dark=dark)
                 browser.picture(folder / f"{source.stem}-{width}-{'dark' if dark else 'light'}.png")

@@ -26,6 +26,7 @@ settings.load_profile("steady")
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # whoever imports it
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # each test has one core; threads that wait for another burn it
 os.environ["MTIA_EMU_ANSWERS"] = "0"  # what is tested is done, not answered from before
+os.environ["MTIA_EMU_BLOCKS"] = "0"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts compiles our modules
 sys.dont_write_bytecode = False
 

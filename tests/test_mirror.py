@@ -19,6 +19,7 @@ FOLDERS = {"mtia_emu": "", "compiler": "compiler/", "kernels": "kernels/"}  # by
 
 # A test, and the files that are tested through the door which it is of: it imports them by way of others.
 THROUGH = {
+    "checkpoints/test_families.py": "checkpoints/base",
     "cli/test_app.py": "cli/import_ cli/lists cli/pages",
     "cli/test_effects.py": "cli/plan cli/conformance cli/diff cli/explain cli/fuzz",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
@@ -54,6 +55,8 @@ THROUGH = {
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
     "compiler/partition/test_propagate.py": "compiler/partition/draft compiler/partition/seeds",
+    "study/test_staged_training.py": "study/step_memory study/step_report study/step_turns",
+    "compiler/gradients/test_step.py": "compiler/gradients/forms",
     "study/test_system_machine.py": "study/gpu_stage study/stage_time",
     "view/test_chips.py": "results/system_use",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",
@@ -86,6 +89,7 @@ OF_MORE = {
     "the engine as a whole": "engine/conservation engine/laws",
     "the scheduler against real servers": "serving/vllm_runs",
     "all kernels": "kernels/golden",
+    "checkpoints of all families": "checkpoints/published",
     "a page": "view/report_json",
     "all formulas of fleets, with units": "fleet/formulas",
     "published arithmetic of fleets": "fleet/oracles",

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtia_emu.errors import UserError
-from mtia_emu.numerics import borrowing, jitted, tile_matmul, widen, zero_products
+from mtia_emu.numerics import borrowing, jitted, multiply_tiles, tile_matmul, widen, zero_products
 
 SIZE = st.integers(1, 24)
 
@@ -174,3 +174,37 @@ def test_zero_products_are_those_with_a_zero(kind: type, share: float) -> None:
     wide_a, wide_b = a.astype(np.float32), b.astype(np.float32)
     zeros = (wide_a[:, :, None] == 0) | (wide_b[None] == 0)
     assert zero_products(a, b) == int(zeros.sum())
+
+
+@pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16])
+def test_all_numbers_of_16_bits_are_widened_as_numpy_does(kind: type) -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(kind)
+    expected = every.astype(np.float32)
+    np.testing.assert_array_equal(widen(every).view(np.uint32), expected.view(np.uint32))
+    np.testing.assert_array_equal(widen(every.reshape(256, 256)[:, ::2]), expected.reshape(256, 256)[:, ::2])
+    assert widen(every.reshape(256, 256).T).flags.c_contiguous
+
+
+@pytest.mark.parametrize("rows", range(1, 10))
+def test_rows_that_are_multiplied_together_are_each_summed_alone(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    a, b = rng.standard_normal((rows, 23), np.float32), rng.standard_normal((23, 11), np.float32)
+    together, alone = np.ones((2, rows, 11), np.float32)
+    tile_matmul(a, b, together, 9)
+    for row in range(rows):
+        tile_matmul(a[row : row + 1], b, alone[row : row + 1], 9)
+    np.testing.assert_array_equal(together, alone)
+
+
+@given(m=SIZE, k=SIZE, n=SIZE, chunk=st.integers(1, 30), seed=st.integers(0, 99))
+def test_tiles_are_multiplied_and_counted_at_once(m: int, k: int, n: int, chunk: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(-2, 3, (m, k)) * 1.1, rng.integers(-2, 3, (k, n)) * 0.9
+    for kind in (np.float16, np.float32, np.int8):
+        left, right = a.astype(kind), b.astype(kind)
+        apart, at_once = np.ones((2, m, n), np.int32 if kind is np.int8 else np.float32)
+        tile_matmul(left, right, apart, chunk)
+        assert multiply_tiles(left, right, at_once, chunk) == zero_products(left, right)
+        np.testing.assert_array_equal(at_once, apart)
+    with pytest.raises(UserError, match="right: \\[m,k\\]"):
+        multiply_tiles(left.astype(np.float16), right.astype(np.float16)[:, :0], at_once, chunk)

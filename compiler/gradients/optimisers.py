@@ -18,6 +18,7 @@ from .arithmetic import Arithmetic
 
 _SPELLING = re.compile(r"^([\w-]+)(?:\{([^{}]*)\})?$")
 State = Mapping[str, str]
+MOST = 1e38  # of an option: one that fp32 has
 
 
 @dataclass(frozen=True)
@@ -227,8 +228,8 @@ def _value(key: str, text: str, kind: type) -> float | bool:
         value = float("nan") if kind is bool else float(text)
     except ValueError:
         value = float("nan")
-    most = 1.0 if key.startswith(("beta", "momentum")) else float("inf")
+    most = 1 if key.startswith(("beta", "momentum")) else MOST
     if not 0.0 <= value < most:
-        right = "true or false" if kind is bool else f"a number from 0{' to below 1' if most == 1.0 else ''}"
+        right = "true or false" if kind is bool else f"a number from 0 to below {most:g}"
         raise UserError(f"--optimizer: {key}={text!r} (right: {right})")
     return value

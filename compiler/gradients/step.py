@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mtia_emu.errors import UserError
 from mtia_emu.types import FP32, UINT32, TensorType, dtype
 
 from ..build import NodeBuilder
 from ..check import check
-from ..graph import Const, Graph, Node, freeze_attrs
-from ..ops.draws import PHILOX, drawn, rows_drawn
+from ..graph import Const, Graph, Node
+from ..ops.draws import drawn, rows_drawn
 from ..ops.fused_attention import with_totals
 from ..passes import (
     Fold,
@@ -30,6 +30,7 @@ from ..passes.set_precision import own_dtype
 from .arithmetic import Arithmetic
 from .differentiate import gradients_of, joined, named
 from .eight_bits import in_eight_bits
+from .forms import only_read, redrawn, unrounded
 from .losses import first_float, with_loss
 from .marks import OPTIMISER
 from .optimisers import Moment, Optimiser, Sgd
@@ -37,7 +38,7 @@ from .parameters import as_constants, chosen, frozen_note
 from .recompute import BALANCE, Throughput, recompute
 from .touched import Gradient, Touched, by_rows, rows_note
 
-RATE, STEP, SCALE, DRAW, LOSS, TARGET, NORM = (
+RATE, STEP, SCALE, DRAW, LOSS, TARGET, NORM, SUM = (
     "learning_rate",
     "step",
     "loss_scale",
@@ -45,6 +46,7 @@ RATE, STEP, SCALE, DRAW, LOSS, TARGET, NORM = (
     "loss",
     "target",
     "gradient_norm",
+    ".sum_of_gradients",  # ends the name of what micro-batches have summed so far
 )
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
 NEAREST, STOCHASTIC = ("nearest", "stochastic")  # how weights in narrow floats are rounded
@@ -162,11 +164,26 @@ def training_step(
     names = chosen(graph, stored, recipe.train, recipe.freeze)
     frozen = {name: const for name, const in stored.items() if name not in names}
     forward, scores = _forward(as_constants(graph, frozen), recipe)
-    forward = _redrawn(forward).with_notes((*graph.notes, *frozen_note(list(frozen))))
-    writer = _Writer(forward, names, recipe)
+    forward = redrawn(forward, DRAW).with_notes((*graph.notes, *frozen_note(list(frozen))))
+    return written(forward, {name: stored[name] for name in names}, recipe, scores, pace)
+
+
+def written(
+    forward: Graph,
+    parameters: Mapping[str, Const],
+    recipe: Recipe,
+    scores: TensorType,
+    pace: Throughput = BALANCE,
+    ties: Mapping[str, str] | None = None,
+) -> TrainingStep:
+    """Return the step of a model up to its loss, whose output of a type `scores` that loss is of.
+
+    `ties` are parameters that are another one in a further place: both change by the sum of their gradients.
+    """
+    names = list(parameters)
+    writer = _Writer(forward, names, recipe, ties or {})
     states = {name: kind for name in names for name, kind in writer.states_of(name).items()}
     micro = _within(writer.micro(), names, recipe, pace) if recipe.accumulate > 1 else None
-    parameters = {name: stored[name] for name in names}
     whole = writer.step()
     notes = (*whole.notes, *rows_note(forward, writer.looked_up, recipe.optimiser))
     whole = _within(whole.with_notes(notes), names, recipe, pace)
@@ -178,7 +195,7 @@ def _forward(graph: Graph, recipe: Recipe) -> tuple[Graph, TensorType]:
     own, to = own_dtype(graph), dtype(recipe.stored)
     for step in FORWARD:
         graph = step(graph)
-    graph = SetPrecision(own.name, to.name)(_unrounded(graph, own.name)) if own != to else graph
+    graph = SetPrecision(own.name, to.name)(unrounded(graph, own.name)) if own != to else graph
     for step in (Fold(), FuseAttention(), Fold()):
         graph = step(graph)
     graph = with_totals(graph)
@@ -194,33 +211,11 @@ def _within(graph: Graph, names: Sequence[str], recipe: Recipe, pace: Throughput
     return check(graph.with_notes((*graph.notes, *kept.notes)))
 
 
-def _redrawn(graph: Graph) -> Graph:
-    """Return a graph whose random bits are of the input `draw`, where it draws any."""
-    nodes = [
-        replace(node, inputs=(*node.inputs[:2], DRAW)) if node.op == PHILOX else node for node in graph.nodes
-    ]
-    if not rows_drawn(nodes):
-        return graph
-    inputs = {**graph.inputs, DRAW: TensorType(UINT32, ())}
-    return Graph(graph.name, tuple(nodes), inputs, graph.outputs, graph.consts, graph.notes).prune()
-
-
-def _unrounded(graph: Graph, own: str) -> Graph:
-    """Return the graph whose roundings to the model's own type follow the precision of training."""
-    nodes = [
-        replace(node, attrs=freeze_attrs({k: v for k, v in node.attrs.items() if k != "rounds"}))
-        if node.op == "cast" and node.attrs["to"] == own
-        else node
-        for node in graph.nodes
-    ]
-    return graph.with_nodes(nodes)
-
-
 class _Writer:
     """Writes the graphs of a step: what they have in common is made anew for each."""
 
-    def __init__(self, forward: Graph, names: Sequence[str], recipe: Recipe) -> None:
-        self.forward, self.names, self.recipe = forward, names, recipe
+    def __init__(self, forward: Graph, names: Sequence[str], recipe: Recipe, ties: Mapping[str, str]) -> None:
+        self.forward, self.names, self.recipe, self.ties = forward, names, recipe, ties
         self.narrow = recipe.precision != "fp32"
         self.masters = self.narrow and recipe.rounding == NEAREST
         self.scales = recipe.precision == "fp16"
@@ -231,7 +226,7 @@ class _Writer:
         kind = TensorType(FP32, self.forward.type_of(name).shape)
         slots = {f"{name}.{slot}": t for slot, t in self.recipe.optimiser.states(kind).items()}
         masters = {f"{name}.master": kind} if self.masters else {}
-        sums = {f"{name}.sum_of_gradients": kind} if self.recipe.accumulate > 1 else {}
+        sums = {f"{name}{SUM}": kind} if self.recipe.accumulate > 1 else {}
         return masters | slots | sums
 
     def micro(self) -> Graph:
@@ -240,10 +235,10 @@ class _Writer:
         outputs, places = [LOSS], dict[str, str]()
         for name in self.names:
             b.origin = f"{name}{OPTIMISER}"
-            total = Arithmetic(b, name)("add", f"{name}.sum_of_gradients", gradients[name].values)
-            places[named(b, total, f"{name}.sum_of_gradients.next")] = f"{name}.sum_of_gradients"
+            total = Arithmetic(b, name)("add", f"{name}{SUM}", gradients[name].values)
+            places[named(b, total, f"{name}{SUM}.next")] = f"{name}{SUM}"
         whole = joined(graph, b, (*outputs, *places)).with_states(places)
-        return _only_read(whole)
+        return only_read(whole)
 
     def step(self) -> Graph:
         """Return the graph of a whole step, or of its last micro-batch."""
@@ -257,7 +252,7 @@ class _Writer:
         factor = self._factor(b, norm) if self.recipe.clip else ""
         for name in self.names:
             b.origin = f"{name}{OPTIMISER}"
-            a, g = Arithmetic(b, name), gradients[name]
+            a, g = Arithmetic(b, name), self._total(b, name, gradients)
             g = g.with_values(a("mul", g.values, factor)) if factor else g
             updated = self._touched if g.indices else self._updated
             for old, new in updated(a, name, g, finite).items():
@@ -293,8 +288,8 @@ class _Writer:
 
     def _by_rows(self, b: NodeBuilder, name: str, gradient: str) -> Gradient | None:
         """Return a gradient by rows, where it is only that; micro-batches are summed by table."""
-        recipe = self.recipe
-        if recipe.embeddings != ROWS or recipe.accumulate > 1:
+        recipe, tied = self.recipe, {*self.ties, *self.ties.values()}
+        if recipe.embeddings != ROWS or recipe.accumulate > 1 or name in tied:
             return None
         found = by_rows(b, gradient)
         if found is None:
@@ -307,9 +302,9 @@ class _Writer:
         """Return the length of all gradients together."""
         b.origin = f"{NORM}{OPTIMISER}"
         a, total = Arithmetic(b, NORM), ""
-        for name in self.names:
-            g = gradients[name]
-            values = self._rows(a, name, g).once if g.indices else self._summed(b, name, g.values)
+        for name in (n for n in self.names if n not in self.ties):
+            g = self._total(b, name, gradients)
+            values = self._rows(a, name, g).once if g.indices else g.values
             square = a.total(a("mul", values, values))
             total = a("add", total, square) if total else square
         return a("sqrt", total)
@@ -317,11 +312,22 @@ class _Writer:
     def _rows(self, a: Arithmetic, name: str, gradient: Gradient) -> Touched:
         return Touched(a, gradient, self.forward.type_of(name).shape[0])
 
-    def _summed(self, b: NodeBuilder, name: str, gradient: str) -> str:
+    def _total(self, b: NodeBuilder, name: str, gradients: Mapping[str, Gradient]) -> Gradient:
+        """Return a weight's gradient of all micro-batches, and of all places that read it."""
+        first = self.ties.get(name, name)
+        places = [first, *(alias for alias, of in self.ties.items() if of == first)]
+        each = [self._summed(b, place, gradients[place]) for place in places]
+        whole = each[0].values
+        for more in each[1:]:
+            whole = Arithmetic(b, first)("add", whole, more.values)
+        return each[0].with_values(whole)
+
+    def _summed(self, b: NodeBuilder, name: str, gradient: Gradient) -> Gradient:
         """Return a gradient with those of the micro-batches before."""
         if self.recipe.accumulate == 1:
             return gradient
-        return Arithmetic(b, name)("add", f"{name}.sum_of_gradients", gradient)
+        a = Arithmetic(b, name)
+        return gradient.with_values(a("add", f"{name}{SUM}", gradient.values))
 
     def _finite(self, b: NodeBuilder, norm: str) -> str:
         a = Arithmetic(b, NORM)
@@ -335,7 +341,7 @@ class _Writer:
     def _updated(self, a: Arithmetic, name: str, gradient: Gradient, finite: str) -> dict[str, str]:
         """Return the next value of a weight and of each of its states, by the input that it follows."""
         optimiser, b = self.recipe.optimiser, a.builder
-        whole, after = self._summed(b, name, gradient.values), dict[str, str]()
+        whole, after = gradient.values, dict[str, str]()
         state, master = self._slots(name), self._master(name)
         new, slots = optimiser.update(a, a.wide(master), whole, state, Moment(RATE, STEP))
         if self.masters:
@@ -346,7 +352,7 @@ class _Writer:
             after = {old: a("where", finite, v, old) for old, v in after.items()}
         if self.recipe.accumulate > 1:  # begun anew behind a skipped step too
             kind = b.type_of(whole)
-            after[f"{name}.sum_of_gradients"] = a("expand", a.number(0, whole), shape=kind.shape)
+            after[f"{name}{SUM}"] = a("expand", a.number(0, whole), shape=kind.shape)
         return after
 
     def _touched(self, a: Arithmetic, name: str, gradient: Gradient, finite: str) -> dict[str, str]:
@@ -387,12 +393,3 @@ class _Writer:
         """Return the optimiser's state of a weight, by slot."""
         kind = TensorType(FP32, self.forward.type_of(name).shape)
         return {slot: f"{name}.{slot}" for slot in self.recipe.optimiser.states(kind)}
-
-
-def _only_read(graph: Graph) -> Graph:
-    """Return the graph without inputs that nothing reads and that are no state."""
-    read = {v for node in graph.nodes for v in node.inputs} | set(graph.states.values())
-    inputs = {name: kind for name, kind in graph.inputs.items() if name in read}
-    return Graph(graph.name, graph.nodes, inputs, graph.outputs, graph.consts, graph.notes).with_states(
-        graph.states
-    )

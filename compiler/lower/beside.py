@@ -225,8 +225,8 @@ def _decide(
 ) -> tuple[Run, ...]:
     most = search.most_commands if search.thorough else MOST_COMMANDS
     single = [Run((i,), call.make(chip)) for i, call in enumerate(calls)]
-    short = [run for run in single if len(run.block.commands) <= most]
-    long = [run for run in single if len(run.block.commands) > most]
+    short = [run for run in single if run.block.size <= most]
+    long = [run for run in single if run.block.size > most]
     if search.beside is None or len(short) < 2:
         return tuple(single)
     joined = _launches(short, _Trial(calls, chip, search.beside, memoise))

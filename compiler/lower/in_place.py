@@ -70,9 +70,9 @@ def _alike(schedule: Schedule, source: View, target: View) -> bool:
 def _reads_first(maker: Step, source: View, target: View) -> bool:
     """Return whether a step reads each element of a state before it writes the next value over it."""
     first = kernel_of(maker).overwrites
-    if first is None or len(maker.outputs) != 1:
+    if first is None or len({v.shape for v in maker.outputs}) != 1:
         return False
-    out = maker.outputs[0]
+    out = next(v for v in maker.outputs if v.buffer == source.buffer)
     seen = [(i, v) for i, v in enumerate(maker.inputs) if v.buffer == target.buffer]
     return all(
         i >= first and (v.shape, v.strides, v.offset) == (out.shape, out.strides, out.offset) for i, v in seen

@@ -16,7 +16,7 @@ from mtia_emu.kernels.prefetch import PIECES, Head, LoadedTiles, spread, tiles_o
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.ways import read_latency
-from mtia_emu.program.commands import looks_up
+from mtia_emu.program.census import looks_up
 from mtia_emu.program.isa import Block, Cast, Launch
 from mtia_emu.reuse.memo import Memoise, SameObject
 
@@ -145,7 +145,7 @@ class _Planner:
     def _weight(self, block: Block) -> int | None:
         """Return the operand in DRAM that a block alone reads, stored in the order of its tiles."""
         weights = (i for i, x in enumerate(block.operands) if x.tiled and x.space.off_chip)
-        apart = block.bands or block.routed  # tiles of a layer beside others, and of experts, stay in DRAM
+        apart = block.bands or block.is_routed  # tiles of a layer beside others, and of experts, stay in DRAM
         return None if apart else next(weights, None)
 
     def _idle(self, index: int) -> float:
@@ -175,8 +175,7 @@ class _Planner:
         tile_bytes = Head(block.operands[operand], tiles, spread(1, tiles)).operand.extent_bytes
         each = np.array([tile_bytes / PIECES, tile_bytes])
         cycles = self.chip.run_cycles(each, np.ones(2))
-        loads = float(tiles.loads.mean())
-        return _Stream(operand, tiles, tile_bytes, float(cycles[0]), float(cycles[1]) * loads)
+        return _Stream(operand, tiles, tile_bytes, float(cycles[0]), float(cycles[1]) * tiles.sizes.loads)
 
     def build(self) -> tuple[list[Block], list[Launch]]:
         """Return the blocks and launches as planned; equal changes of equal blocks give one block."""

@@ -26,6 +26,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     indexing,
     linear_models,
     map,
+    maps,
     matmul,
     matmul_map,
     matmul_packed,

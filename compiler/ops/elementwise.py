@@ -9,6 +9,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.machine.units.simd import FUNCTIONS, Function, compute, rounded
 from mtia_emu.types import BOOL, FP8_E8M0, FP32, CopyWork, DType, TensorType, dtype, dtype_of
 
+from ..gradients.marks import OPTIMISER, mark_of
 from ..graph import Attrs
 from .base import (
     Array,
@@ -302,11 +303,24 @@ def _carried(query: Query) -> Axes:
         return owed[0]
     if query.node.op in ("add", "sub"):
         return tuple(axis for axis in owed[0] if axis in owed[1])
+    if _widens_a_gradient(query):
+        return owed[0]
     if query.node.op == "neg" or (query.node.op == "mul" and not all(owed)):
         return next((x for x in owed if x), ())
     if query.node.op == "div" and not owed[1]:
         return owed[0]
     return ()
+
+
+def _widens_a_gradient(query: Query) -> bool:
+    """Return whether a cast is of a gradient to floats that hold it exactly, before it is summed with others.
+
+    Elsewhere a sum is paid first, in the fewer bytes.
+    """
+    (kind, *_), to = query.types, query.node.type.dtype
+    if query.node.op != "cast" or kind is None or mark_of(query.node) != OPTIMISER:
+        return False
+    return to.is_float and kind.dtype.is_float and to.bits >= kind.dtype.bits
 
 
 def _mask(query: Query) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .. import ops
-from ..graph import Attrs, Node
+from ..graph import Attrs, Graph, Node
 from ..ops.collectives import COLLECTIVES, sent_to
 from .propagate import Split
 from .ranks import joined, part_of, rank_graph
@@ -31,20 +31,29 @@ def evaluate_split(
     sent = tuple(dict.fromkeys(v for stage in stages for v in stage.received))
     for stage in stages or (None,):
         graphs = [rank_graph(split, rank, stage, sent) for rank in range(len(mesh.ranks))]
-        values = [
-            {name: known[name] for name in graph.inputs}
-            | {name: const.array(name) for name, const in graph.consts.items()}
-            for known, graph in zip(held, graphs, strict=True)
-        ]
-        own = [{node.name: node for node in graph.nodes} for graph in graphs]
-        for node in split.nodes if stage is None else stage.nodes:
-            _step(split, [nodes.get(node.name) for nodes in own], values)
+        values = stepped(split, graphs, held)
         for known, graph, made in zip(held, graphs, values, strict=True):
             known.update({name: made[name] for name in graph.outputs})
     return {
         name: joined({rank: known[local] for rank, known in enumerate(held)}, layout, mesh)
         for name, (local, layout) in split.outputs.items()
     }
+
+
+def stepped(
+    split: Split, graphs: Sequence[Graph], held: Sequence[Mapping[str, np.ndarray]]
+) -> list[dict[str, np.ndarray]]:
+    """Return all values of the graphs of all ranks, given those of their inputs."""
+    values = [
+        {name: known[name] for name in graph.inputs}
+        | {name: const.array(name) for name, const in graph.consts.items()}
+        for known, graph in zip(held, graphs, strict=True)
+    ]
+    own = [{node.name: node for node in graph.nodes} for graph in graphs]
+    names = dict.fromkeys(node.name for node in split.nodes if any(node.name in nodes for nodes in own))
+    for name in names:
+        _step(split, [nodes.get(name) for nodes in own], values)
+    return values
 
 
 def _step(split: Split, nodes: Sequence[Node | None], values: list[dict[str, np.ndarray]]) -> None:

@@ -30,11 +30,11 @@ PLAN = "plan"  # any of them
 CUTS = ("weights", "time")
 ONNX = "onnx"
 CHUNKS = "vp"  # stages that a chip has
-SAID = ("tables", "bucket", "stages", CHUNKS, ONNX)  # what has a value of its own
+SAID = ("tables", "bucket", "stages", CHUNKS, "schedule", ONNX)  # what has a value of its own
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 RIGHT = (
     "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column|table|plan, bucket=1MiB, stages=time, "
-    "vp=2, onnx, or auto"
+    "vp=2, schedule=gpipe, onnx, or auto"
 )
 MOST = 4096  # ranks, micro-batches among them
 
@@ -50,7 +50,8 @@ class Mesh:
     `bucket`: exchanges of one kind and moment go together up to so many bytes, 0 for none; `cut`: stages have
     about equal bytes of "weights", or take about equal "time"; `onnx`: values lie as the model's own
     annotations say, of the configuration of that name ("": of whichever fits), None where they do not;
-    `chunks`: a chip has so many stages, every `pp`-th one.
+    `chunks`: a chip has so many stages, every `pp`-th one; `schedule`: the order of their passes in training,
+    "" where none is said.
     Raises `UserError` for sizes below 1 and for more ranks than `MOST`.
     """
 
@@ -62,6 +63,7 @@ class Mesh:
     cut: str = CUTS[0]
     onnx: str | None = None
     chunks: int = 1
+    schedule: str = ""
 
     def __post_init__(self) -> None:
         for name, size in self.sizes.items():
@@ -84,6 +86,10 @@ class Mesh:
             raise UserError(
                 f"--parallel {CHUNKS}={self.chunks}: stages of a chip in a pipeline (right: pp=2,vp=2)"
             )
+        if self.schedule and full["pp"] == 1:
+            raise UserError(
+                f"--parallel schedule={self.schedule}: it goes with pp (right: pp=2,schedule={self.schedule})"
+            )
         if self.cut != CUTS[0] and full["pp"] == 1:
             raise UserError(f"--parallel stages={self.cut}: it goes with pp (right: pp=2,stages={self.cut})")
         if self.tables and full["dp"] == full["tp"] == 1:
@@ -99,6 +105,7 @@ class Mesh:
         bucket = [f"bucket={_spelt(self.bucket)}"] if self.bucket else []
         cut = [f"stages={self.cut}"] if self.cut != CUTS[0] else []
         cut += [f"{CHUNKS}={self.chunks}"] if self.chunks > 1 else []
+        cut += [f"schedule={self.schedule}"] if self.schedule else []
         onnx = [] if self.onnx is None else [f"{ONNX}={self.onnx}" if self.onnx else ONNX]
         return ",".join([*axes, *flags, *tables, *bucket, *cut, *onnx]) or "tp=1"
 
@@ -226,12 +233,15 @@ def parse_parallel(text: str) -> Mesh:
             value.isascii() and value.isdigit() and 1 <= len(value) <= 6 and int(value)
         ):
             raise UserError(f"--parallel {part!r}: no size of 1 or more (right: {RIGHT})")
+        if name == "schedule" and not value:
+            raise UserError("--parallel schedule has no value (right: schedule=1f1b or schedule=gpipe)")
         said[name] = value
     sizes = {name: int(value) for name, value in said.items() if name in AXES}
     bucket = _bytes(said["bucket"]) if "bucket" in said else 0
     cut = said.get("stages", CUTS[0])
     flags = ("sp" in said, said.get("tables", ""), "dispatch" in said)
-    return Mesh(sizes, *flags, bucket, cut, said.get(ONNX), int(said.get(CHUNKS, 1)))
+    chunks, schedule = int(said.get(CHUNKS, 1)), said.get("schedule", "")
+    return Mesh(sizes, *flags, bucket, cut, said.get(ONNX), chunks, schedule)
 
 
 def _bytes(text: str) -> int:

@@ -21,6 +21,7 @@ from .heads import units
 from .mesh import AXES, Mesh
 from .placed import follow, look_up_there, settle
 from .routed import Routes
+from .scattered import scattered
 from .seeds import seeded
 from .tables import COPIED, WHOLE_TABLE, TablePlace, cut_tables, evenly
 
@@ -97,7 +98,7 @@ def propagate(
         place = placed.get(node.inputs[0]) if node.op == "gather" else None
         if place is not None and place.kind == WHOLE_TABLE:
             look_up_there(draft, node, place.owners[0])
-        elif not follow(draft, node):
+        elif not (follow(draft, node) or scattered(draft, node)):
             _place(draft, node)
         settle(draft, node)
         for value in node.outputs:
@@ -205,10 +206,11 @@ def _look_up(draft: SplitDraft, node: Node, operands: tuple[str, ...], answer: N
 def _output(draft: SplitDraft, value: str, in_place: bool) -> tuple[str, Layout]:
     """Return the local name and the layout of an output: what nobody else reads is gathered over `tp`.
 
-    The next value of a state lies as the state does where that is to be `in_place`.
+    The next value of a state lies as the state does where that is to be `in_place`; a state that owes a sum
+    begins anew.
     """
     if in_place and value in draft.graph.states:
-        layout = draft.inputs[draft.graph.states[value]]
+        layout = draft.inputs[draft.graph.states[value]].settled
         return version_of(draft, value, layout), layout
     layout = layout_of(draft, value)
     want = layout.settled

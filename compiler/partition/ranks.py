@@ -42,6 +42,17 @@ def rank_graph(
     return graph.with_states({local: before for local, before in states.items() if before})
 
 
+def run_alike(split: Split, nodes: Iterable[Node]) -> bool:
+    """Return whether all ranks have one graph of some nodes: none has a part, or a place, of its own."""
+    for node in nodes:
+        if node.name in split.cuts or node.name in split.holders:
+            return False
+        shards = [split.shards[v] for v in node.inputs if v in split.shards]
+        if any(shard.axes or shard.layout.used or shard.layout.sums for shard in shards):
+            return False
+    return True
+
+
 def _state(split: Split, output: str) -> str:
     """Return the input whose next value an output is, where both lie alike; "" where there is none."""
     before = split.graph.states.get(output, "")

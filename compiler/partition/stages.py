@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from mtia_emu.errors import UserError
+from mtia_emu.types import TensorType
 
 from ..graph import Node
 from ..ops.collectives import COLLECTIVES
@@ -114,24 +115,38 @@ def _numbers(split: Split, weighs: Mapping[str, float], common: set[str], count:
     fewest bytes pass.
     """
     nodes = [node for node in split.nodes if node.name not in common]
-    before = list(accumulate((weighs[node.name] for node in nodes), initial=0))
-    passing, torn = _passing(split, nodes), _torn(split, nodes)
-    cuts, last = [], 0
+    cuts = places(
+        [weighs[node.name] for node in nodes], passing(split.types, nodes), count, _torn(split, nodes)
+    )
+    if len(cuts) < count - 1:
+        raise UserError(
+            f"--parallel pp={count}: between the tables of {split.graph.name} there is no place for "
+            f"stage {len(cuts) + 1} to begin (right: fewer stages, or tables=row)"
+        )
+    return {node.name: bisect_right(cuts, i) for i, node in enumerate(nodes)}
+
+
+def places(
+    weighs: Sequence[float], passes: Sequence[int], count: int, torn: Collection[int] = ()
+) -> list[int]:
+    """Return where stages but the first begin, so that sums of what nodes weigh are about equal.
+
+    Of the places near by, but those that are `torn`, each is the one where the fewest bytes pass. Those
+    behind the first for which there is no place are missing.
+    """
+    before, cuts, last = list(accumulate(weighs, initial=0)), list[int](), 0
     for stage in range(1, count):
         target, near = before[-1] * stage / count, before[-1] / count * NEAR
-        free = range(last + 1, len(nodes) - (count - stage) + 1)
+        free = range(last + 1, len(weighs) - (count - stage) + 1)
         spots = [i for i in free if i not in torn]
         if not spots:
-            raise UserError(
-                f"--parallel pp={count}: between the tables of {split.graph.name} there is no place for "
-                f"stage {stage} to begin (right: fewer stages, or tables=row)"
-            )
+            break
         close = [i for i in spots if abs(before[i] - target) <= near] or [
             min(spots, key=lambda i: abs(before[i] - target))
         ]
-        last = min(close, key=lambda i: (passing[i], abs(before[i] - target), i))
+        last = min(close, key=lambda i: (passes[i], abs(before[i] - target), i))
         cuts.append(last)
-    return {node.name: bisect_right(cuts, i) for i, node in enumerate(nodes)}
+    return cuts
 
 
 def _torn(split: Split, nodes: Sequence[Node]) -> set[int]:
@@ -146,14 +161,14 @@ def _torn(split: Split, nodes: Sequence[Node]) -> set[int]:
     return torn
 
 
-def _passing(split: Split, nodes: Sequence[Node]) -> list[int]:
+def passing(types: Mapping[str, TensorType], nodes: Sequence[Node]) -> list[int]:
     """Return the bytes that pass from the nodes before each place to those behind it."""
     made = {v: i for i, node in enumerate(nodes) for v in node.outputs}
     change = [0] * (len(nodes) + 2)
     last = {v: i for i, node in enumerate(nodes) for v in node.inputs if v in made}
     for value, end in last.items():
-        change[made[value] + 1] += split.types[value].bytes
-        change[end + 1] -= split.types[value].bytes
+        change[made[value] + 1] += types[value].bytes
+        change[end + 1] -= types[value].bytes
     return list(accumulate(change))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mtia_emu.errors import UserError
 
 from ..gradients.marks import OPTIMISER
-from ..gradients.step import TrainingStep
+from ..gradients.step import SUM, TrainingStep
 from ..graph import Node
 from ..ops.collectives import COLLECTIVES
 from ..ops.layout import WHOLE, Layout
@@ -38,17 +38,22 @@ def split_step(step: TrainingStep, mesh: Mesh, zero: int = 0) -> SplitStep:
     that a chip changes its part of a weight, and the whole is gathered; from 2 on gradients, of which a chip
     gets the sum of its part alone; with 3 weights too, gathered before each use and dropped behind it.
 
-    Raises `UserError` for axes other than `dp` and `tp`, for a batch that does not divide, for micro-batches,
-    where `tp` splits nothing, and for states to share out where there are none.
+    Gradients of several micro-batches are summed on each chip before they are exchanged.
+
+    Raises `UserError` for axes other than `dp`, `tp` and `pp`, for a batch that does not divide, where `tp`
+    splits nothing, and for states to share out where there are none.
     """
     _refuse(step, mesh, zero)
     given = {name: Layout((WHOLE,) * kind.rank) for name, kind in step.graph.inputs.items()}
     given |= {name: _batch(step, name, mesh) for name in step.data}
-    lie = propagate(step.graph, mesh, given).inputs  # weights as their first reader wants them
+    first = propagate(step.graph, mesh, given)
+    lie = first.inputs  # weights as their first reader wants them
     whole = {name: lie[name] for name in step.parameters}
     parts = whole | {name: _shared(step, name, lie[name], mesh) for name in _dense(step)}
     known = {**given, **_states(step, parts if zero else whole), **(parts if zero == WEIGHTS else whole)}
-    brought = _gradients(step, parts if zero >= GRADIENTS else whole)
+    sums = _sums(step, first, whole)
+    known |= {f"{name}{SUM}": layout for name, (_, layout) in sums.items()}
+    brought = _gradients(step, parts if zero >= GRADIENTS else whole, {n: v for n, (v, _) in sums.items()})
     gathered = [name for name in whole if known[name] != whole[name]]
     graph, copies = with_gathers(step.graph, gathered)
     brought |= {copy: whole[name] for copy, name in copies.items()}
@@ -63,20 +68,40 @@ def split_step(step: TrainingStep, mesh: Mesh, zero: int = 0) -> SplitStep:
 
 
 def _refuse(step: TrainingStep, mesh: Mesh, zero: int) -> None:
-    other = [name for name, size in mesh.sizes.items() if size > 1 and name not in ALONG]
-    if other or mesh.tables:
-        raise UserError(f"--parallel {mesh}: training is split over dp and tp (right: as in dp=4,tp=2)")
+    if mesh.batches > 1:
+        raise UserError(
+            f"--parallel mb={mesh.batches}: training has those of --accumulate, each as large as the model's "
+            f"batch (right: --accumulate {mesh.batches})"
+        )
+    other = [name for name, size in mesh.sizes.items() if size > 1 and name not in (*ALONG, "pp")]
+    if other or mesh.tables or mesh.onnx is not None:
+        raise UserError(f"--parallel {mesh}: training is split over dp, tp and pp (right: as in dp=4,tp=2)")
     if step.recipe.precision == "fp8" and mesh.sizes["tp"] > 1:
-        raise UserError("--precision fp8 is split over dp alone: scales are of whole tensors (right: dp=N)")
+        raise UserError("--precision fp8 is split over dp and pp: scales are of whole tensors (right: dp=N)")
+    if zero > STATES and mesh.stages > 1:
+        raise UserError(
+            f"--zero {zero} with pp would exchange gradients for each micro-batch (right: --zero 1)"
+        )
     if zero == STATES and not step.states:
         raise UserError(
             "--zero 1 shares out what the optimizer keeps; this one keeps nothing (right: --zero 2 or 3)"
         )
-    if step.micro is not None:
-        raise UserError(
-            "--accumulate does not go with --parallel: a step of several chips has one micro-batch each "
-            "(right: one of the two)"
-        )
+
+
+def _sums(step: TrainingStep, split: Split, whole: Mapping[str, Layout]) -> dict[str, tuple[str, Layout]]:
+    """Return the sums of micro-batches' gradients: by weight, the value that goes on and how it lies.
+
+    It owes over `dp` what the gradient itself owes there: chips sum by themselves before they exchange.
+    """
+    found = dict[str, tuple[str, Layout]]()
+    over = split.mesh.axes("dp")
+    for node in step.graph.nodes:
+        if node.op == "add" and node.inputs[0].endswith(SUM) and node.inputs[0] in step.states:
+            name, maker = node.inputs[0].removesuffix(SUM), step.graph.producer(node.inputs[1])
+            assert maker is not None
+            owed = set(split.made[maker.name, node.inputs[1]].sums).intersection(over)
+            found[name] = node.output, whole[name].owing(owed)
+    return found
 
 
 def _batch(step: TrainingStep, name: str, mesh: Mesh) -> Layout:
@@ -136,11 +161,14 @@ def _dense(step: TrainingStep) -> set[str]:
     return {w for w, v in _read(step) if w in kinds and step.graph.type_of(v).shape == kinds[w].shape}
 
 
-def _gradients(step: TrainingStep, parts: Mapping[str, Layout]) -> dict[str, Layout]:
+def _gradients(step: TrainingStep, parts: Mapping[str, Layout], sums: Mapping[str, str]) -> dict[str, Layout]:
     """Return how what the optimiser reads of the way back lies: as `parts` say of its weight, else whole.
 
-    Gradients by rows are gathered: any chip may have looked up any row.
+    Gradients by rows are gathered: any chip may have looked up any row. Of several micro-batches it is their
+    `sums`, by weight.
     """
+    if sums:
+        return {value: parts[name] for name, value in sums.items()}
     lie, kinds = dict[str, Layout](), step.graph.inputs
     for weight, value in _read(step):
         shape = step.graph.type_of(value).shape

@@ -8,6 +8,7 @@ from .fuse_epilogue import FuseEpilogue
 from .fuse_maps import FuseMaps
 from .fuse_norms import FuseNorms
 from .fuse_rotary import FuseRotary
+from .fuse_states import FuseStates
 from .fuse_tails import FuseTails
 from .fuse_updates import FuseUpdates
 from .group_heads import GroupHeads
@@ -34,6 +35,7 @@ __all__ = [
     "FuseMaps",
     "FuseNorms",
     "FuseRotary",
+    "FuseStates",
     "FuseTails",
     "FuseUpdates",
     "GroupHeads",

@@ -7,6 +7,7 @@ from typing import Any
 
 from mtia_emu.kernels.rows.tape import Tape, parse
 
+from ..gradients.marks import mark_of
 from ..graph import Match, Node, Rewrite, Skip
 from ..ops.matmul_map import epilogue
 from .base import Rule, Rules, become, building
@@ -46,6 +47,10 @@ class FuseTails(Rules):
                 skipped = Skip(f"the fused product would have {len(names) - 1} operands besides its factors")
                 continue
             b = building(node, match)
+            if mark_of(product) != mark_of(
+                node
+            ):  # a gradient's product is no part of the optimiser that reads it
+                b.origin = product.origin
             attrs: dict[str, Any] = {"tape": str(tape), "to": node.type.dtype.name}
             if product.op == "conv":
                 joined = b.add("conv", *product.inputs[:2], *names[1:], **(dict(product.attrs) | attrs))

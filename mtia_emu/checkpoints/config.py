@@ -51,6 +51,9 @@ class Rope(Lenient):
     mscale: float | None = Field(None, ge=0, le=100)
     mscale_all_dim: float | None = Field(None, ge=0, le=100)
     truncate: bool = True
+    short_mscale: Number | None = None
+    long_mscale: Number | None = None
+    llama_4_scaling_beta: float | None = Field(None, ge=0, le=100)
     short_factor: Divisors | None = None
     long_factor: Divisors | None = None
 
@@ -66,6 +69,7 @@ class Quantization(Lenient):
     """How a checkpoint's values are packed."""
 
     quant_method: Annotated[str, Field(max_length=64)] = "unknown"
+    weight_block_size: Annotated[list[Size], Field(min_length=2, max_length=2)] | None = None
 
 
 class Config(Lenient):
@@ -81,12 +85,15 @@ class Config(Lenient):
     vocab_size: Annotated[int, Field(ge=1, le=MAX_VOCAB, strict=True)]
     max_position_embeddings: Annotated[int, Field(ge=1, le=1 << 30, strict=True)] = 2048
     rms_norm_eps: Annotated[float, Field(ge=0, lt=1)] = 1e-6
+    layer_norm_eps: Annotated[float, Field(ge=0, lt=1)] = 1e-5
     act: Annotated[str, Field(max_length=64)] = Field(
         "silu", validation_alias=AliasChoices("hidden_activation", "hidden_act")
     )
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
+    lm_head_bias: bool = False
+    qk_layernorm: bool = False
     rope_theta: Number | None = None
     rope_local_base_freq: Number | None = None
     partial_rotary_factor: Share | None = None
@@ -103,7 +110,12 @@ class Config(Lenient):
     sliding_window_pattern: Size | None = None
     no_rope_layers: Flags | None = None
     no_rope_layer_interval: Size = 4
+    attention_chunk_size: Annotated[int, Field(ge=1, le=1 << 30)] | None = None
     # scales and caps
+    use_qk_norm: bool = True
+    attn_temperature_tuning: bool | Annotated[int, Field(ge=0, le=1 << 20)] = True
+    floor_scale: Number = 8192
+    attn_scale: float = Field(0.1, ge=0, le=100)
     query_pre_attn_scalar: Number | None = None
     attn_logit_softcapping: Number | None = None
     final_logit_softcapping: Number | None = None
@@ -122,6 +134,10 @@ class Config(Lenient):
     decoder_sparse_step: Size = 1
     mlp_only_layers: Flags | None = None
     swiglu_limit: Number = 7.0
+    intermediate_size_mlp: Size | None = None
+    interleave_moe_layer_step: Size = 1
+    moe_layers: Flags | None = None
+    router_jitter_noise: float = Field(0.01, ge=0, lt=1)
     # latents
     q_lora_rank: Count | None = None
     kv_lora_rank: Size | None = None
@@ -145,7 +161,9 @@ def config_file(place: Path) -> Path:
     path = place / CONFIG if place.is_dir() else place
     if not path.is_file():
         missing = f"holds no {CONFIG}" if place.is_dir() else "is not there"
-        raise UserError(f"hf:{place}: it {missing} (right: hf:FOLDER, {RIGHT})")
+        files = sorted(place.glob("*.gguf")) if place.is_dir() else []
+        meant = f"; did you mean 'hf:{files[0]}'?" if files else ""
+        raise UserError(f"hf:{place}: it {missing}{meant} (right: hf:FOLDER, {RIGHT}; or hf:FILE.gguf)")
     return path
 
 

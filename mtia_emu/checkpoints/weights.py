@@ -22,11 +22,15 @@ from .safetensors import CheckpointTensors
 
 Array = np.ndarray
 EXPERTS = re.compile(r"(.*\.mlp)\.(gate|up|down)_proj\.(weight|bias)")
+QUERIES_KEYS = re.compile(r".*\.self_attn\.[qk]_proj\.(weight|bias)")
 LATENT = re.compile(r"(.*\.self_attn)\.([kv])_b_proj\.weight")
 PLUS_ONE = ("gemma", "gemma2", "gemma3")  # norms multiply by one more than what is stored
 RENAMED = {
     "mixtral": ((".mlp.", ".block_sparse_moe."),),
     "gpt_oss": ((".mlp.gate.", ".mlp.router."),),
+    "llama4": ((".mlp.gate.", ".mlp.router."), (".mlp.", ".feed_forward.")),
+    "phi": ((".o_proj.", ".dense."), ("model.norm.", "model.final_layernorm.")),
+    "phimoe": ((".mlp.", ".block_sparse_moe."),),
     "deepseek": (
         (".mlp.router.gate.weight", ".mlp.gate.weight"),
         (".mlp.router.gate.bias", ".mlp.gate.e_score_correction_bias"),
@@ -37,6 +41,7 @@ RENAMED = {
 }
 """Parts of our names, and what checkpoints of a family have in their place."""
 MIXTRAL = {"gate": "w1", "up": "w3", "down": "w2"}
+W123 = ("mixtral", "phimoe")  # whose experts' parts are numbered
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,16 @@ class CheckpointValues:
     tensors: CheckpointTensors
     model: Llama
     config: Config
+
+    @property
+    def place(self) -> str:
+        """Return where the tensors are."""
+        return str(self.tensors.folder)
+
+    @property
+    def adds_one(self) -> bool:
+        """Return whether norms multiply by one more than what is stored."""
+        return self.family in PLUS_ONE
 
     @property
     def family(self) -> str:
@@ -59,18 +74,18 @@ class CheckpointValues:
         try:
             value = self._stored(weight)
         except (ValueError, IndexError) as error:  # a tensor of fewer dimensions, or that does not divide
-            raise UserError(f"{self.tensors.folder}: weight {weight.name} cannot be made: {error}") from None
+            raise UserError(f"{self.place}: weight {weight.name} cannot be made: {error}") from None
         if value.shape != weight.shape:
             raise UserError(
-                f"{self.tensors.folder}: weight {weight.name} comes to {list(value.shape)}, by its "
-                f"config.json it is {list(weight.shape)}"
+                f"{self.place}: weight {weight.name} comes to {list(value.shape)}, by its config it is "
+                f"{list(weight.shape)}"
             )
-        if "norm" in weight.name and self.family in PLUS_ONE:
+        if "norm" in weight.name and self.adds_one:
             value = value.astype(np.float32) + 1.0
         with np.errstate(over="ignore"):
             narrow = np.ascontiguousarray(value).astype(np.float16)
         if not np.isfinite(narrow).all():
-            raise UserError(f"{self.tensors.folder}: weight {weight.name} has values that fp16 does not hold")
+            raise UserError(f"{self.place}: weight {weight.name} has values that fp16 does not hold")
         return narrow
 
     def _stored(self, weight: Weight) -> Array:
@@ -81,14 +96,21 @@ class CheckpointValues:
         if latent:
             return self._latent(latent[1], latent[2])
         value = self._own(weight.name)
+        if self.family == "llama4" and QUERIES_KEYS.fullmatch(weight.name):
+            heads = value.reshape(-1, self.model.head_dim, *value.shape[1:])
+            value = in_halves(heads, 0).reshape(value.shape)
         is_product = value.ndim > 1 and "embed_tokens" not in weight.name
         return self._product(weight, value) if is_product else value
 
     def _own(self, name: str) -> Array:
         """Return the tensor of the same name, as the family spells it."""
+        return self.tensors[self._spelt(name)]
+
+    def _spelt(self, name: str) -> str:
+        """Return the name of a tensor as the family spells it, and as its checkpoint has it."""
         for ours, theirs in RENAMED.get(self.family, ()):
             name = name.replace(ours, theirs)
-        return self.tensors[self._placed(name)]
+        return self._placed(name)
 
     def _placed(self, name: str) -> str:
         """Return the name under which a checkpoint keeps a tensor: those of several parts have a prefix."""
@@ -102,9 +124,9 @@ class CheckpointValues:
         if isinstance(model, DeepSeek) and self.config.rope_interleave and fits:
             if re.search(r"\.q(_b)?_proj\.", name):
                 heads = value.reshape(model.heads, model.nope + model.head_dim, -1)
-                return _in_halves(heads, model.nope).reshape(value.shape).T
+                return in_halves(heads, model.nope).reshape(value.shape).T
             if ".kv_a_proj." in name:
-                return _in_halves(value[None], model.latent)[0].T
+                return in_halves(value[None], model.latent)[0].T
         return value.T
 
     def _experts(self, layer: str, part: str, kind: str, shape: tuple[int, ...]) -> Array:
@@ -115,11 +137,12 @@ class CheckpointValues:
                 return self._own(f"{layer}.experts.down_proj{suffix}")
             return self._own(f"{layer}.experts.gate_up_proj{suffix}")[..., part == "up" :: 2]
         whole = f"{layer}.experts.{'down' if part == 'down' else 'gate_up'}_proj"
-        if self._placed(whole) in self.tensors.found:
-            both = self._own(whole).transpose(0, 2, 1)
+        if self._spelt(whole) in self.tensors.found:
+            both = self._own(whole)
+            both = both if self.family == "llama4" else both.transpose(0, 2, 1)
             half = both.shape[2] // 2
             return both if part == "down" else both[..., half:] if part == "up" else both[..., :half]
-        name = MIXTRAL[part] if self.family == "mixtral" else f"{part}_proj"
+        name = MIXTRAL[part] if self.family in W123 else f"{part}_proj"
         each = [self._own(f"{layer}.experts.{e}.{name}.weight").T for e in range(shape[0])]
         return np.stack(each) if each[0].shape == shape[1:] else each[0]
 
@@ -134,8 +157,8 @@ class CheckpointValues:
         return heads[..., :nope] if part == "k" else heads[..., nope:]
 
 
-def _in_halves(value: Array, first: int) -> Array:
-    """Return [heads, rows, inputs] with rows from `first` on regrouped: even ones, then odd ones."""
+def in_halves(value: Array, first: int) -> Array:
+    """Return [heads, rows, ..] with rows from `first` on regrouped: even ones, then odd ones."""
     turned = value[:, first:]
     return np.concatenate([value[:, :first], turned[:, 0::2], turned[:, 1::2]], axis=1)
 

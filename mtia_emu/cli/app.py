@@ -80,7 +80,7 @@ def main(ctx: click.Context) -> None:
 def run(model: str, **flags: Any) -> None:
     """Run MODEL: an ONNX file, hf:FOLDER, a graph's text FILE.ir, a compiled program, or zoo:NAME.
 
-    hf:FOLDER is a transformers checkpoint, or its config.json alone.
+    hf:FOLDER is a transformers checkpoint, or its config.json alone; hf:FILE.gguf one of llama.cpp.
 
     Time and energy always; with --inputs or --check the program is executed as well. Weights that are not
     there are no obstacle to timing, only to execution.
@@ -235,7 +235,7 @@ def compile_(model: str, output: str, **flags: Any) -> None:
         compiled = api.compile_stages(source, _chip(flags), inputs=inputs, progress=tick, options=options)
         api.save_program(program := compiled.program, output)
     say_notes(compiled.onnx.notes)
-    commands = sum(len(b.commands) for b in program.blocks)
+    commands = sum(b.size for b in program.blocks)
     say(f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands")
 
 

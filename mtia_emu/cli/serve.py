@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ..errors import UserError
 from . import options as o
@@ -99,6 +100,13 @@ LOAD = (
     click.option("--slo", metavar="ttft=S,tpot=S,...", help="Service level: limits in seconds of ttft, tpot, "
                  "e2e, and the share of requests that must keep them (0.99)."),
 )  # fmt: skip
+LENGTHS = ("input_tokens", "output_tokens")
+MADE_BY = {
+    "trace": (),
+    "concurrency": LENGTHS,
+    "peak": (*LENGTHS, "peak", "period"),
+    "rate": (*LENGTHS, "cv"),
+}
 VARIED = (
     *(
         "chip",
@@ -155,6 +163,7 @@ def serve(model: str, **flags: Any) -> None:
       mtia-emu serve toy-decoder --table examples/step-table.json --concurrency 8 --json -
       mtia-emu serve toy-decoder --table examples/step-table.json --over concurrency=1,4,16
     """
+    _refuse_unread(flags)
     if not flags["over"]:
         if flags["scheduler"] is not None:
             raise UserError("--scheduler is for --over: one run is one process (right: with --over)")
@@ -173,6 +182,16 @@ def serve(model: str, **flags: Any) -> None:
     where = {name: flags[name] for name in ("workers", "scheduler")}
     found = all_served(_table, _way, model, asked, **where)
     _deliver_ways([ServingWay(chosen, one) for (chosen, _), one in zip(each, found, strict=True)], flags)
+
+
+def _refuse_unread(flags: dict[str, Any]) -> None:
+    """Refuse a flag of made-up requests that the load at hand does not read."""
+    load = next((f for f in ("trace", "concurrency", "peak") if flags[f] is not None), "rate")
+    source = click.get_current_context().get_parameter_source
+    for flag in ("input_tokens", "output_tokens", "cv", "peak", "period"):
+        if flag not in MADE_BY[load] and source(flag) is not ParameterSource.DEFAULT:
+            right = "with --peak" if flag == "period" else "one of the two"
+            raise UserError(f"--{flag.replace('_', '-')} does not go with --{load} (right: {right})")
 
 
 def _way(table: GroupedSteps, flags: dict[str, Any]) -> dict[str, Any]:

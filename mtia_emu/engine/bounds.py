@@ -5,27 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from ..machine.chip import Chip
-from ..program.commands import QUEUES
-from ..program.events import DTYPE_NAMES, Events
+from ..program.events import DTYPE_NAMES
 from ..results.report import FILL, LATENCY
 from ..results.roofs import Roofs
 from ..sums import add_up
 from ..types import DType, dtype
 from .timing import Timeline
-
-Array = np.ndarray[Any, Any]
-_EVENTS_OF = {  # of resources that are no unit: what a command which needs one has
-    "local": ("local_read_bytes", "local_write_bytes"),
-    "noc": ("noc_bytes",),
-    "sram": ("sram_read_bytes", "sram_write_bytes"),
-    "dram": ("dram_read_bytes", "dram_write_bytes"),
-    "issue": ("commands",),
-}
+from .totals import Totals
 
 
 @dataclass(frozen=True)
@@ -54,11 +42,11 @@ class CycleSplit:
         return {self.resource: self.busy, FILL: self.fill_and_drain, LATENCY: self.waiting}
 
 
-def split(ev: Events, time: Timeline, cycles: float) -> CycleSplit:
+def split(totals: Totals, time: Timeline, cycles: float) -> CycleSplit:
     """Return how the `cycles` of a block, at least those of its timeline, are divided."""
     name = max(time.busy, key=lambda r: time.busy[r])
     busy = min(time.busy[name], cycles)
-    users = _users(name, ev, time.unit)
+    users = totals.users(name, time.unit)
     if not users.any():
         return CycleSplit(name, busy, 0.0, cycles - busy)
     idle = float(time.start[users].min()) + cycles - float(time.end[users].max())
@@ -76,14 +64,6 @@ def runner_up(busy: Mapping[str, float], bound_by: str) -> tuple[str, float]:
     return name, busy.get(name, 0.0)
 
 
-def _users(name: str, ev: Events, unit: Array) -> Array:
-    """Return which commands need a resource, [command]."""
-    fields = _EVENTS_OF.get(name)
-    if fields is not None:
-        return np.logical_or.reduce([getattr(ev, field) > 0 for field in fields])
-    return np.isin(unit, [number for number, queue in enumerate(QUEUES) if queue.resource == name])
-
-
 def roofs(chip: Chip, kind: DType) -> Roofs:
     """Return the peaks of a chip for arithmetic in `kind`; a multiply-add is two operations."""
     simd = chip.pes * chip.pe.simd.bytes_per_cycle / kind.bytes
@@ -96,22 +76,20 @@ def roofs(chip: Chip, kind: DType) -> Roofs:
     )
 
 
-def roof_cycles(ev: Events, chip: Chip) -> float:
+def roof_cycles(totals: Totals, chip: Chip) -> float:
     """Return the cycles below which no schedule can bring the block's work on this chip.
 
     The most that any one of multiply-adds (each at the peak of its own dtype), DRAM bytes and SRAM bytes
     takes at its peak.
     """
-    return least_cycles(ev, (math.inf, math.inf), chip)
+    return least_cycles(totals, (math.inf, math.inf), chip)
 
 
-def least_cycles(ev: Events, once_bytes: tuple[float, float], chip: Chip) -> float:
+def least_cycles(totals: Totals, once_bytes: tuple[float, float], chip: Chip) -> float:
     """Return `roof_cycles` where no more bytes of DRAM, and of SRAM, are moved than so many."""
-    macs = np.bincount(ev.mac_dtype.astype(int), weights=ev.macs, minlength=len(DTYPE_NAMES))
-    compute = add_up(n / chip.peak_macs_per_cycle(dtype(DTYPE_NAMES[i])) for i, n in enumerate(macs) if n)
-    dram = float((ev.dram_read_bytes + ev.dram_write_bytes).sum())
-    dram = min(dram, once_bytes[0])
+    each = enumerate(totals.macs)
+    compute = add_up(n / chip.peak_macs_per_cycle(dtype(DTYPE_NAMES[i])) for i, n in each if n)
+    dram = min(totals.dram_bytes, once_bytes[0])
     dram = dram and dram / chip.dram_bytes_per_cycle  # not asked about where there is nothing for it to do
-    sram = float((ev.sram_read_bytes + ev.sram_write_bytes).sum())
-    sram = min(sram, once_bytes[1]) / chip.sram_bytes_per_cycle
+    sram = min(totals.sram_bytes, once_bytes[1]) / chip.sram_bytes_per_cycle
     return max(float(compute), dram, sram)

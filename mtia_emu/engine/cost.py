@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ..machine.chip import Chip
-from ..program.commands import LOOKS_UP, READS_TILE, STAGES, STORES
 from ..program.events import COUNTERS, Events
 from ..program.isa import Block
 from ..results.report import HitBytes, Joules, Traffic
@@ -20,6 +19,7 @@ from .energy import dynamic, traffic
 from .occupancy import occupancy
 from .recurrence import LINKS
 from .timing import Timeline, on_dram, timed, work
+from .totals import Totals
 
 Array = np.ndarray[Any, Any]
 NOTHING = HitBytes()
@@ -54,48 +54,41 @@ class BlockCost:
 
 def cost(block: Block, chip: Chip, ev: Events, time: Timeline | None = None) -> BlockCost:
     """Return the cost of one block that fits the chip, its events counted; it may have been timed."""
-    time = time or timed(block, chip, ev)
-    whole = replace(_cost(block, chip, ev, time), served=_served(block, ev))
+    return cost_of(block, chip, Totals(ev), time or timed(block, chip, ev))
+
+
+def cost_of(block: Block, chip: Chip, totals: Totals, time: Timeline) -> BlockCost:
+    """Return the cost of one block whose events are summed and whose commands are timed."""
+    whole = replace(_cost(chip, totals, time), served=totals.served(block))
     if not block.bands:
         return whole
-    members = [_cost(block, chip, *one) for one in _members(block, chip, ev, time)]
+    members = [_cost(chip, *one) for one in _members(block, chip, totals.events, time)]
     return replace(whole, members=tuple(_summing(whole, members)))
 
 
-def _cost(block: Block, chip: Chip, ev: Events, time: Timeline) -> BlockCost:
-    cycles, macs = math.ceil(time.cycles), int(ev.macs.sum())
+def _cost(chip: Chip, totals: Totals, time: Timeline) -> BlockCost:
+    cycles = math.ceil(time.cycles)
     return BlockCost(
         time,
         cycles,
-        traffic(ev),
-        dynamic(block, ev, chip),
-        macs,
-        _operations(ev),
-        split(ev, time, cycles),
-        roof_cycles(ev, chip),
+        traffic(totals),
+        dynamic(totals, chip),
+        int(totals.of("macs")),
+        _operations(totals),
+        split(totals, time, cycles),
+        roof_cycles(totals, chip),
     )
 
 
-def _served(block: Block, ev: Events) -> HitBytes:
-    """Return what SRAM serves of a block's tiles and of the rows that it looks up."""
-    ops = block.commands["op"]
-    tiles, rows = READS_TILE[ops] | STORES[ops], np.flatnonzero(LOOKS_UP[ops])
-    near = ev.sram_read_bytes + ev.sram_write_bytes * (1 - STAGES[ops])  # a copy's target is no access
-    far = np.array([x.space.off_chip for x in block.operands] or [False])[block.commands["operand"][rows]]
-    asked = ev.rows[rows] * ev.run_bytes[rows]
-    amounts = (ev.noc_bytes * tiles, near * tiles, asked, asked * np.where(far, 1.0 - ev.missed[rows], 1.0))
-    return HitBytes(*(round(float(x.sum())) for x in amounts))
-
-
-def _operations(ev: Events) -> int:
+def _operations(totals: Totals) -> int:
     """Return the arithmetic operations of a block's events."""
-    whole = (c.operations * int(getattr(ev, name).sum()) for name, c in COUNTERS.items() if c.by)
+    whole = (c.operations * int(totals.of(name)) for name, c in COUNTERS.items() if c.by)
     plain = {name: c.operations for name, c in COUNTERS.items() if c.operations and not c.by}
-    rest = (each * getattr(ev, name).sum() for name, each in plain.items())
+    rest = (each * totals.of(name) for name, each in plain.items())
     return sum(whole) + int(add_up(rest))
 
 
-def _members(block: Block, chip: Chip, ev: Events, time: Timeline) -> Iterator[tuple[Events, Timeline]]:
+def _members(block: Block, chip: Chip, ev: Events, time: Timeline) -> Iterator[tuple[Totals, Timeline]]:
     """Yield the events of each band's commands, and when they run."""
     band = np.searchsorted(block.bands, block.commands["pe"] // chip.grid.cols, side="right")
     commands, dram = work(block, chip, ev).commands, on_dram(chip, ev)
@@ -107,7 +100,7 @@ def _members(block: Block, chip: Chip, ev: Events, time: Timeline) -> Iterator[t
         during = np.where(mine, 1.0, _share_before(time, until))
         busy = occupancy(_seen(commands, mine, during, chip), low, chip.grid.cols)
         busy["dram"] = float((dram * during).sum())
-        yield ev.of(mine), Timeline(time.start[mine], end, time.unit[mine], until, busy)
+        yield Totals(ev.of(mine)), Timeline(time.start[mine], end, time.unit[mine], until, busy)
 
 
 def _share_before(time: Timeline, until: float) -> Array:

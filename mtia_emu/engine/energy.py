@@ -12,11 +12,11 @@ import numpy as np
 from ..machine.chip import Chip
 from ..machine.supply import local_scale, logic_scale, sram_scale, supply_v
 from ..machine.units.dram import DramTiming
-from ..program.events import COUNTERS, DTYPE_NAMES, Events
-from ..program.isa import Block
+from ..program.events import COUNTERS, DTYPE_NAMES
 from ..results.report import Joules, Traffic
 from ..silicon import powered_mm2
 from ..sums import add_up
+from .totals import Totals
 
 Array = np.ndarray[Any, Any]
 PJ = 1e-12
@@ -28,13 +28,13 @@ SUPPLIED: dict[str, Callable[[Chip], float] | None] = {
 PRICE_OF = {name: attrgetter(counter.price) for name, counter in COUNTERS.items()}
 
 
-def traffic(ev: Events) -> Traffic:
+def traffic(totals: Totals) -> Traffic:
     """Return the bytes that a block moves, by level and direction."""
     counted = (f.name for f in fields(Traffic) if f.name != "host_bytes")  # which no command moves
-    return Traffic(**{name: int(getattr(ev, name).sum()) for name in counted})
+    return Traffic(**{name: int(totals.of(name)) for name in counted})
 
 
-def dynamic(block: Block, ev: Events, chip: Chip) -> Joules:
+def dynamic(totals: Totals, chip: Chip) -> Joules:
     """Return what a block's events cost where the chip's prices hold: see `supplied` for its own supply.
 
     Every multiply-add has its full price; see `spared` for zeros.
@@ -43,60 +43,62 @@ def dynamic(block: Block, ev: Events, chip: Chip) -> Joules:
     for name, counter in COUNTERS.items():
         price = PRICE_OF[name](chip)
         if counter.by:
-            by_kind[counter.part] += _by_dtype(getattr(ev, name), getattr(ev, counter.by), price)
+            by_kind[counter.part] += totals.priced(name, counter.by, _by_dtype(price))
         else:
-            parts[counter.part] += float(getattr(ev, name).sum()) * price
-    parts["dram"] += more_activates(ev, chip) * chip.energy.dram_activate_pj
-    parts["dram"] += code_bytes(ev, chip) * chip.energy.dram_read_pj_per_byte
+            parts[counter.part] += totals.of(name) * price
+    parts["dram"] += more_activates(totals, chip) * chip.energy.dram_activate_pj
+    parts["dram"] += code_bytes(totals, chip) * chip.energy.dram_read_pj_per_byte
     return Joules(**{part: (by_kind[part] + pj) * PJ for part, pj in parts.items()})
 
 
-def supplied(joules: Joules, chip: Chip) -> Joules:
-    """Return the joules of events at the chip's clock and capacities, of those where its prices hold."""
-    return replace(
-        joules, **{part: getattr(joules, part) * scale(chip) for part, scale in SUPPLIED.items() if scale}
-    )
+def scales(chip: Chip) -> dict[str, float]:
+    """Return what events of each part are multiplied by at the chip's clock and capacities."""
+    return {part: scale(chip) for part, scale in SUPPLIED.items() if scale}
 
 
-def more_activates(ev: Events, chip: Chip) -> float:
+def supplied(joules: Joules, by: Mapping[str, float]) -> Joules:
+    """Return the joules of events at a chip's `scales`, of those where its prices hold."""
+    return replace(joules, **{part: getattr(joules, part) * scale for part, scale in by.items()})
+
+
+def more_activates(totals: Totals, chip: Chip) -> float:
     """Return the rows of DRAM's banks that a block's runs of bytes open beyond what streams would."""
-    timing = _timing(ev, chip)
-    return 0.0 if timing is None else _of_runs(ev, chip, timing.more_activates_per_byte)
+    timing = _timing(totals, chip)
+    return 0.0 if timing is None else _of_runs(totals, chip, timing.more_activates_per_byte)
 
 
-def code_bytes(ev: Events, chip: Chip) -> float:
+def code_bytes(totals: Totals, chip: Chip) -> float:
     """Return the bytes of error-correcting code that cross DRAM's pins beside a block's data.
 
     They cost what bytes that are read do; no traffic counts them.
     """
-    timing = _timing(ev, chip)
-    return 0.0 if timing is None or not timing.ecc_data_bytes else _of_runs(ev, chip, timing.code_per_byte)
+    timing = _timing(totals, chip)
+    return (
+        0.0 if timing is None or not timing.ecc_data_bytes else _of_runs(totals, chip, timing.code_per_byte)
+    )
 
 
-def _timing(ev: Events, chip: Chip) -> DramTiming | None:
+def _timing(totals: Totals, chip: Chip) -> DramTiming | None:
     """Return the timings of the chip's DRAM, which a block that leaves it alone does not ask for."""
-    return chip.dram_timing if (ev.dram_read_bytes + ev.dram_write_bytes).any() else None
+    return chip.dram_timing if len(totals.runs[0]) else None
 
 
-def _of_runs(ev: Events, chip: Chip, per_byte: Callable[[Array, int], Array]) -> float:
+def _of_runs(totals: Totals, chip: Chip, per_byte: Callable[[Array, int], Array]) -> float:
     """Return what a block's bytes in DRAM come to, by what a byte does in runs of its length."""
-    moved = ev.dram_read_bytes + ev.dram_write_bytes
-    some = np.flatnonzero(moved)
-    runs, which = np.unique(ev.run_bytes[some], return_inverse=True)
-    bytes_ = np.bincount(which, weights=moved[some])
-    return float((bytes_ * per_byte(runs, chip.dram.channels)).sum())
+    lengths, bytes_ = totals.runs
+    return float((bytes_ * per_byte(lengths, chip.dram.channels)).sum())
 
 
-def _by_dtype(counts: Array, kinds: Array, price: Mapping[str, float]) -> float:
-    """Return the pJ of counts[command] priced by a dtype's number, kinds[command] (fp32 if unknown)."""
-    prices = np.array([price.get(name, price["fp32"]) for name in DTYPE_NAMES])
-    return float((counts * prices[kinds.astype(int)]).sum())
+def _by_dtype(price: Mapping[str, float]) -> tuple[float, ...]:
+    """Return a price for each number of a dtype, that of fp32 where it has none."""
+    return tuple(price.get(name, price["fp32"]) for name in DTYPE_NAMES)
 
 
 def spared(zero_macs: Mapping[str, int], chip: Chip) -> float:
     """Return the joules that multiply-adds with a zero operand do not take, by counts for each dtype."""
-    e = chip.energy
-    pj = 0.0
+    if not zero_macs:
+        return 0.0
+    e, pj = chip.energy, 0.0
     for name, count in zero_macs.items():
         kind = name if name in e.mac_pj else "fp32"
         pj += count * (e.mac_pj[kind] - e.zero_mac_pj[kind])

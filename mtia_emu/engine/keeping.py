@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..program.commands import LOOKS_UP, READS_TILE, STORES
+from ..program.census import census
 from ..program.isa import Binding, Block, Program
 from ..sums import add_up
 
@@ -137,30 +137,23 @@ def _serve_again(program: Program, capacity: int, taken: Array, out: list[list[S
 
 def _read_again(block: Block) -> list[int]:
     """Return the operands in DRAM of which a block reads more than there is."""
-    moved = _moved(block)
+    moved = census(block).moved_bytes
     operands = ((i, x) for i, x in enumerate(block.operands) if x.space.off_chip and not x.written)
     return [i for i, x in operands if moved[i] > x.distinct_bytes]
 
 
-def _moved(block: Block) -> Array:
-    """Return the bytes that commands move of each of a block's operands, [operand]."""
-    ops, sizes = block.commands["op"], np.array([x.dtype.bytes for x in block.operands])
-    c = block.commands[(READS_TILE[ops] | STORES[ops]) > 0]
-    return np.bincount(c["operand"], c["rows"].astype(float) * c["cols"], minlength=len(sizes)) * sizes
-
-
 def _touched(block: Block) -> list[float]:
     """Return how many bytes of each of its operands a block touches: all, where no tiles are moved."""
-    moved = _moved(block) if block.operands else ()
     every = [float(x.distinct_bytes) for x in block.operands]
-    return [min(some, whole) if some else whole for some, whole in zip(moved, every, strict=True)]
+    pairs = zip(census(block).moved_bytes, every, strict=True)
+    return [min(some, whole) if some else whole for some, whole in pairs]
 
 
 def _regions(program: Program) -> list[_Region]:
     """Return the bytes of DRAM that dense operands use, those that overlap as one."""
     uses = []
     touched = [_touched(block) for block in program.blocks]
-    tables = [set(b.commands["operand"][LOOKS_UP[b.commands["op"]]].tolist()) for b in program.blocks]
+    tables = [{operand for operand, _ in census(block).looked_up} for block in program.blocks]
     for number, launch in enumerate(program.launches):
         block = program.blocks[launch.block]
         for i, (x, at) in enumerate(zip(block.operands, launch.addresses, strict=True)):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..machine.chip import Chip
+from ..program.deferred import Deferred
 from ..program.events import Events
 from ..program.isa import Program
+from ..reuse.plan_cache import rules_digest
+from ..reuse.records import records
 from .cost import BlockCost, cost
 from .events import events
 from .lookups import Lookups, cache_bytes, through_cache
@@ -47,11 +50,15 @@ class Counts:
         key = self.key(index)
         if self._kept is not None and key in self._kept:
             return self._kept[key]
-        block = self._program.blocks[key[0]]
-        counts = events(block, self._chip, self._lookups.get(index), self._cache_bytes, key[2])
+        counts = self.on(index, self._chip)
         if self._kept is not None:
             self._kept[key] = counts
         return counts
+
+    def on(self, index: int, chip: Chip) -> Events:
+        """Return the events of a launch on a chip on which the caches serve the same."""
+        block, _, misses = self.key(index)
+        return events(self._program.blocks[block], chip, self._lookups.get(index), self._cache_bytes, misses)
 
 
 def part(program: Program, chip: Chip) -> Chip:
@@ -84,9 +91,26 @@ def costs(
 def untimed_costs(
     program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None = None
 ) -> list[BlockCost]:
-    """Return the costs without the times of each command: a report asks for none, and they are large."""
-    known = Counts(program, chip, lookups)
-    return _by_key(program, known, lambda _, index: _cost(program, chip, known, index).untimed())
+    """Return the costs without the times of each command: a report asks for none, and they are large.
+
+    Those of a deferred block whose look-ups are the mean are kept on disk: its commands are not read then.
+    """
+    known, here = Counts(program, chip, lookups), part(program, chip)
+    kept, whose = records(), f"cost {rules_digest()} {here!r} {cache_bytes(program, here)}"
+
+    def costed(key: Key, index: int) -> BlockCost:
+        number, own, misses = key
+        block = program.blocks[number]
+
+        def worked_out() -> BlockCost:
+            return _cost(program, chip, known, index).untimed()
+
+        if kept is None or own >= 0 or not isinstance(block, Deferred):
+            return worked_out()
+        check_fits(block, here)
+        return kept.kept(f"{whose} {misses!r} {block.known.digest}", BlockCost, worked_out)
+
+    return _by_key(program, known, costed)
 
 
 def _by_key(program: Program, counts: Counts, costed: Callable[[Key, int], BlockCost]) -> list[BlockCost]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..machine.chip import Chip
 from ..machine.units.cache import MOST_LINES, Cache, lines_of, whole_sets
+from ..program.census import looks_up
 from ..program.commands import POOLS
 from ..program.isa import Binding, Block, Launch, Program
 from ..types import RowLaw
@@ -61,8 +62,10 @@ def from_inputs(
     lookups = {}
     for number, launch in enumerate(program.launches):
         block = program.blocks[launch.block]
+        if not looks_up(block):
+            continue
         pools = block.commands[POOLS[block.commands["op"]]]
-        known = _rows(pools, values, block, launch) if len(pools) else None
+        known = _rows(pools, values, block, launch)
         if known is not None:
             counts = np.array([len(x) for x in known])
             lookups[number] = Lookups(counts, np.concatenate(known), popularity=popularity)

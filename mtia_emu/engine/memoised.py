@@ -8,16 +8,17 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 
 from ..machine.chip import Chip
-from ..program.commands import POOLS, looks_up
-from ..program.events import Events
+from ..program.census import looks_up
+from ..program.commands import POOLS
 from ..program.isa import Block, Program
 from ..reuse.memo import Memoise, SameObject
-from .cost import BlockCost, cost
+from .cost import BlockCost, cost_of
 from .events import events
 from .launches import part
 from .lookups import Lookups, cache_bytes, through_cache
 from .steady import Misses, steady
 from .timing import check_fits, timed, work
+from .totals import Totals
 
 
 def memoised_costs(
@@ -52,10 +53,12 @@ def memoised_cycles(block: Block, chip: Chip, memoise: Memoise) -> float:
     """
     check_fits(block, chip)
     key = (SameObject(block), "alone" if looks_up(block) else None, None, None)
-    ev = memoise("events", key, chip, lambda c: events(block, c))
-    known = memoise(
-        "work", key, chip, lambda c: work(block, c, memoise("events", key, c, lambda x: events(block, x)))
-    )
+
+    def counted(chip: Chip) -> Totals:
+        return Totals(events(block, chip))
+
+    ev = memoise("events", key, chip, counted).events
+    known = memoise("work", key, chip, lambda c: work(block, c, memoise("events", key, c, counted).events))
     return timed(block, chip, ev, known).cycles
 
 
@@ -88,13 +91,15 @@ def _cost(
         misses,
     )
 
-    def counted(chip: Chip) -> Events:
-        return events(block, chip, lookups, cache_bytes(program, chip) if pools else 0, misses)
+    def counted(chip: Chip) -> Totals:
+        return Totals(events(block, chip, lookups, cache_bytes(program, chip) if pools else 0, misses))
 
     def costed(chip: Chip) -> BlockCost:
-        ev = memoise("events", key, chip, counted)
-        known = memoise("work", key, chip, lambda c: work(block, c, memoise("events", key, c, counted)))
-        return cost(block, chip, ev, timed(block, chip, ev, known)).untimed()
+        totals = memoise("events", key, chip, counted)
+        known = memoise(
+            "work", key, chip, lambda c: work(block, c, memoise("events", key, c, counted).events)
+        )
+        return cost_of(block, chip, totals, timed(block, chip, totals.events, known)).untimed()
 
     return memoise("cost", key, chip, costed)
 

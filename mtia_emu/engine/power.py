@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from typing import cast
 
 from ..machine.chip import Chip
 from ..machine.supply import memory_supply_v, supply_v
@@ -20,6 +21,9 @@ EVEN = 1e-9  # of a step: what rounding may take from a clock that is one
 GUESSES = 6  # after which steps are halved
 
 At = Callable[[Chip], Report]
+Search = Generator[
+    Chip, Report, Report
+]  # asks for reports at clocks of a chip, and returns the one that holds
 
 
 def sustained(chip: Chip, at: At) -> Report:
@@ -29,16 +33,27 @@ def sustained(chip: Chip, at: At) -> Report:
     and launches do not. The power that counts is the run's average: dies warm up in seconds, runs take less.
     Clocks are chosen from a grid of equal ratios: neither a higher limit nor a higher clock is slower.
     """
-    found = at(chip)
+    search = clocks(chip)
+    now = next(search)
+    while True:
+        try:
+            now = search.send(at(now))
+        except StopIteration as done:
+            return cast(Report, done.value)
+
+
+def clocks(chip: Chip) -> Search:
+    """Ask for the reports that `sustained` needs, a clock after the other; return the one that it returns."""
+    found = yield chip
     if found.watts > chip.tdp_w:
-        found = _slowed(chip, at, found)
+        found = yield from _slowed(chip, found)
     now = chip.at_clock(found.clock_hz)
     notes = (*found.notes, *_notes(chip, now, found))
     return replace(found, power=state(chip, now), notes=notes)
 
 
-def _slowed(chip: Chip, at: At, full: Report) -> Report:
-    """Return the report at the fastest step within the limit, at the slowest where none is.
+def _slowed(chip: Chip, full: Report) -> Search:
+    """Ask for reports; return the one at the fastest step within the limit, the slowest where none is.
 
     The next step to try is where power would meet the limit if the last one tried only slowed down further;
     after some tries, half way.
@@ -49,7 +64,7 @@ def _slowed(chip: Chip, at: At, full: Report) -> Report:
     while slow - fast > 1:
         step = (fast + slow) // 2 if tries >= GUESSES else _guess(chip, *last, fast, slow)
         now = _at_step(chip, step)
-        last, tries = (now, at(now)), tries + 1
+        last, tries = (now, (yield now)), tries + 1
         if last[1].watts > chip.tdp_w:
             fast = step
         else:
@@ -70,6 +85,11 @@ def _guess(chip: Chip, known: Chip, report: Report, fast: int, slow: int) -> int
         watts = standing(now).total + above * now.clock_hz * supply_v(now) ** 2
         low, high = (middle, high) if watts > chip.tdp_w else (low, middle)
     return high
+
+
+def slower(chip: Chip) -> Chip:
+    """Return the chip a step slower: whether one more is needed is what a search mostly asks next."""
+    return _at_step(chip, round(STEPS * math.log2(chip.power.nominal_hz / chip.clock_hz)) + 1)
 
 
 def _at_step(chip: Chip, step: int) -> Chip:

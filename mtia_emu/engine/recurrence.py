@@ -355,11 +355,12 @@ def _run(
     for i in range(first, len(commands)):
         c = commands[i]
         t, after = _ready(c, state, grid.accumulator)
-        until = _until(c, on_dram[i], last, t)
+        shares = on_dram[i] > 0 or c["on_sram"] > 0 or c["on_link"] > 0
+        until = _until(c, on_dram[i], last, t) if shares else t
         if until >= reach:
             return i, until
         own = max(t + c["busy"], after + c["busy"] * grid.bank_share)
-        served = max(own, _served(c, on_dram[i], ledger, window, last, t))
+        served = max(own, _served(c, on_dram[i], ledger, window, last, t)) if shares else max(own, t)
         start[i] = t
         if c["traits"] & CHIP_WIDE:
             end[i] = served + c["latency"]

@@ -13,7 +13,7 @@ from ..results.spans import own_ticks
 from ..types import dtype
 from .bounds import runner_up
 from .cost import BlockCost
-from .energy import spared, standing, supplied
+from .energy import scales, spared, standing, supplied
 from .launches import costs
 from .lookups import Lookups
 from .sequence import LaunchRun, LayerRun, launch_runs, track_of
@@ -112,7 +112,7 @@ class _Price:
     """The joules of launches on a chip; equal costs without zeros are priced once."""
 
     def __init__(self, chip: Chip) -> None:
-        self.chip, self.power = chip, standing(chip)
+        self.chip, self.power, self.scales = chip, standing(chip), scales(chip)
         self.known: dict[tuple[int, int], Joules] = {}
 
     def of(self, run: LaunchRun, zeros: Zeros) -> Joules:
@@ -127,7 +127,7 @@ class _Price:
     def joules(self, events: Joules, zero_macs: Mapping[str, int], cycles: float) -> Joules:
         """Return what events cost, less what zeros spare, and what flows for so many cycles."""
         seconds = cycles / self.chip.clock_hz
-        own = supplied(events, self.chip)
+        own = supplied(events, self.scales)
         compute = max(0.0, own.compute - spared(zero_macs, self.chip))
         flows = Joules(*(getattr(self.power, f.name) * seconds for f in fields(self.power)))
         return replace(own, compute=compute) + flows

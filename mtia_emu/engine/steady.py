@@ -19,7 +19,8 @@ import numpy as np
 
 from ..machine.chip import Chip
 from ..options import WARM
-from ..program.commands import LOOKS_UP, POOLS
+from ..program.census import census
+from ..program.commands import POOLS
 from ..program.isa import Block, Operand, Program
 from ..types import RowLaw
 from .keeping import dense_misses
@@ -103,12 +104,7 @@ def _asked(
 
 def looked_up(block: Block) -> dict[int, float]:
     """Return how many rows a block looks up in each table in DRAM, by operand, as its commands say."""
-    c = block.commands[LOOKS_UP[block.commands["op"]]]
-    width = np.array([max(x.cols, 1) for x in block.operands] or [1])[c["operand"]]
-    rows = np.where(POOLS[c["op"]], c["k"], c["rows"] * c["cols"] / width)  # wide rows come in parts
-    sums = np.bincount(c["operand"], rows, minlength=len(block.operands)) if len(c) else ()
-    named = set(c["operand"].tolist())
-    return {i: float(sums[i]) for i in sorted(named) if block.operands[i].space.off_chip}
+    return {i: rows for i, rows in census(block).looked_up if block.operands[i].space.off_chip}
 
 
 @dataclass(frozen=True)

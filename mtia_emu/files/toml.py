@@ -5,9 +5,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 DEEPEST = 16  # tables and arrays within one another
 LONGEST_LINE = 2000  # the parser's time grows with the square of a dotted key
@@ -50,6 +53,13 @@ def tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: tuples(item) for key, item in value.items()}
     return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
+def own_faults(error: ValidationError) -> list[Any]:
+    """Return faults without those of a whole that are due to one of a part: a list left without its item."""
+    found = error.errors()
+    places = [fault["loc"] for fault in found]
+    return [f for f in found if not any(p != f["loc"] and p[: len(f["loc"])] == f["loc"] for p in places)]
 
 
 def _is_deep(values: dict[str, Any]) -> bool:

@@ -202,6 +202,16 @@ class Block:
         return np.array([x.dtype.bytes for x in self.operands] or [0])
 
     @property
+    def size(self) -> int:
+        """Return how many commands there are."""
+        return len(self.commands)
+
+    @property
+    def is_routed(self) -> bool:
+        """Return whether the commands follow a table of turns."""
+        return self.routed is not None
+
+    @property
     def local_bytes(self) -> int:
         """Return the local memory that the slots take."""
         return max((s.offset + s.bytes for s in self.slots if not s.accumulator), default=0)

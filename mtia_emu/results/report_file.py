@@ -98,7 +98,7 @@ def of_report(file: str, report: Report, program: Program) -> Side:
         rows,
         len(program.launches),
         len(program.blocks),
-        sum(len(program.blocks[launch.block].commands) for launch in program.launches),
+        sum(program.blocks[launch.block].size for launch in program.launches),
     )
 
 
@@ -109,7 +109,7 @@ def _made(program: Program) -> list[tuple[int, str]]:
     for launch in program.launches:
         block = program.blocks[launch.block]
         if not launch.parts or not block.bands:
-            blocks.append((len(block.commands), block.mapping))
+            blocks.append((block.size, block.mapping))
             continue
         band = np.searchsorted(block.bands, block.commands["pe"] // cols, side="right")
         mappings = block.mapping.split(BESIDE)

@@ -44,6 +44,46 @@ class PeakMemory:
 
 
 @dataclass(frozen=True)
+class StagePeak:
+    """Memory of a chip of a pipeline at its peak.
+
+    `alive` are the most micro-batches that its stages hold at once, from forward to back, and `kept` the
+    bytes that they hold of these; at the peak of all bytes it may be fewer.
+    """
+
+    name: str
+    alive: int
+    kept: int
+    memory: PeakMemory
+
+
+@dataclass(frozen=True)
+class PipelineUse:
+    """A step over the stages of a pipeline: `chips` one behind another, each with `chunks` stages.
+
+    `idle_s` is what an average chip waits for others of the pipeline, of `busy_s` and that together.
+    """
+
+    schedule: str
+    chips: int
+    chunks: int
+    batches: int
+    busy_s: float
+    idle_s: float
+    peaks: tuple[StagePeak, ...]
+
+    @property
+    def bubble(self) -> float:
+        """Return the time that chips wait, as a share of that in which they work."""
+        return self.idle_s / self.busy_s if self.busy_s else 0.0
+
+    @property
+    def even_bubble(self) -> float:
+        """Return the same of stages that are alike: (p - 1) / (m v) (Narayanan et al., 2021)."""
+        return (self.chips - 1) / (self.batches * self.chunks)
+
+
+@dataclass(frozen=True)
 class Losses:
     """The losses of executed steps, beside those of an oracle where there is one.
 
@@ -92,6 +132,7 @@ class Training:
     counted: str
     losses: Losses | None = None
     whole: WholeRun | None = None
+    pipeline: PipelineUse | None = None
 
     @property
     def items_per_s(self) -> float:
@@ -118,8 +159,9 @@ class Training:
 
     @property
     def phases(self) -> dict[str, float]:
-        """Return the seconds of each phase on a chip, without exchanges between chips."""
-        return {name: sum(x.seconds for x in self.layers_of(name)) for name in PHASES}
+        """Return the seconds of each phase on a chip, the mean of a pipeline's, without exchanges."""
+        chips = 1 if self.pipeline is None else self.pipeline.chips
+        return {name: sum(x.seconds for x in self.layers_of(name)) / chips for name in PHASES}
 
     def layers_of(self, phase: str) -> list[Layer]:
         """Return the layers of a phase on a chip."""

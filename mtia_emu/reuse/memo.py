@@ -28,7 +28,7 @@ _Name = tuple[str, Hashable]  # of a piece of work: its kind and key
 MOST_BYTES = 1 << 30
 PACKAGE = __name__.partition(".")[0]
 OBJECT_BYTES = 64  # of anything that is not an array
-SAMPLE = 16  # elements of a long sequence whose size is looked at
+SAMPLE = 5  # elements of a long sequence whose size is looked at
 
 
 class Memoise(Protocol):
@@ -309,6 +309,11 @@ def _leaves(table: BaseModel, prefix: str) -> Iterator[str]:
 def noting(chip: Chip, paths: Iterable[str]) -> None:
     """Note dotted keys as read of a chip whose reads are noted; of a plain one nothing is."""
     _notes(chip).update(paths)
+
+
+def is_noted(chip: Chip) -> bool:
+    """Return whether reads of a chip are noted."""
+    return "_noting" in chip.__dict__
 
 
 def known(chip: Chip, paths: tuple[str, ...]) -> bool:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 Chosen = tuple[int, str]  # the place of a mapping among those ranked, and its text or ""
 FILE = "plans.sqlite"
 RULES = (
+    "compiler/lower",
     "engine",
     "kernels",
     "machine/units",
@@ -34,8 +35,11 @@ RULES = (
     "machine/chip.py",
     "program",
     "reuse",
+    "study/known_blocks.py",
+    "study/tuning.py",
     "types",
 )
+ABOVE = ("compiler", "kernels")  # rooms that lie beside the others, and import as they do
 MOST_CHOICES = 100_000  # the file is begun anew beyond that
 MOST_PLACE = 1 << 16
 MOST_TEXT, MOST_READS = 1 << 14, 64  # of the lists of keys that are looked at for one choice
@@ -169,8 +173,8 @@ def rules_digest() -> str:
     """Return a digest of the code that ranks, emits and times: a choice is by the rules of its time."""
     digest = hashlib.blake2b(digest_size=16)
     for name in RULES:
-        root = Path(str(resources.files("mtia_emu.kernels" if name == "kernels" else "mtia_emu")))
-        place = root if name == "kernels" else root / name
+        package, _, inner = name.partition("/") if name.startswith(ABOVE) else ("", "", name)
+        place = Path(str(resources.files(f"mtia_emu.{package}".rstrip(".")))) / inner
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
         for file in (f for f in files if f.suffix in (".py", ".toml")):
             digest.update(f"{name}/{file.name}".encode() + b"\0" + file.read_bytes())

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import UserError
-from ..files.toml import file_text, parse, tuples
+from ..files.toml import file_text, own_faults, parse, tuples
 from .ranking import JobTimes, RankingJobs, RankingLoad, RankingModel, RankingServer, RankingService
 
 MOST_MODELS, MOST_CHIPS, MOST_REQUESTS = 64, 1024, 1_000_000
@@ -137,7 +137,7 @@ def read_ranking(
     try:
         form = _Service.model_validate(tuples(values))
     except ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(map(_fault, error.errors()[:3]))) from None
+        raise UserError(f"{path}: " + "; ".join(map(_fault, own_faults(error)[:3]))) from None
     service = RankingService(
         RankingServer(**form.server.model_dump()), tuple(m.model(jobs_of) for m in form.model), form.slo_s
     )
@@ -156,4 +156,9 @@ def _put(values: dict[str, object], key: str, value: object, where: str) -> None
 
 def _fault(error: Any) -> str:
     place = ".".join(map(str, error["loc"])) or "service"
-    return f"{place}: {error['msg']} (seen: {str(error['input'])[:60]})"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {place!r}"
+    if error["type"] == "missing":
+        return f"key {place!r} is missing"
+    seen = "" if error["type"] == "value_error" else f" (seen: {str(error['input'])[:60]})"
+    return f"{place}: {error['msg'].removeprefix('Value error, ')}{seen}"

@@ -57,4 +57,6 @@ def parse_level(text: str) -> ServiceLevel:
             raise UserError(
                 f"service level: {part.strip()[:40]!r} has no number; right is like ttft=0.5"
             ) from None
+    if not values.keys() & set(LIMITS):
+        raise UserError(f"service level: no limit; right is one of {', '.join(LIMITS)}, in seconds")
     return ServiceLevel(**values)

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ..errors import UserError
 from ..files.json_file import read_json
-from ..files.toml import tuples
+from ..files.toml import own_faults, tuples
 from ..files.writing import write_json
 from .step_table import GroupedSteps, TableFacts
 from .surfaces import ERROR_S, JOULES, SECONDS, Curve, Floats, MixedRatio, Surface
@@ -238,7 +238,7 @@ def table_of(values: Any, where: str) -> GroupedSteps:
         _check_digest(values, where)
         return _TableFile.model_validate(tuples(values)).table()
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(map(_fault, error.errors()[:3]))) from None
+        raise UserError(f"{where}: " + "; ".join(map(_fault, own_faults(error)[:3]))) from None
     except RecursionError:
         raise UserError(f"{where}: its objects and lists are nested too deep for a step table") from None
 
@@ -256,4 +256,4 @@ def _fault(error: Any) -> str:
     place = ".".join(map(str, error["loc"])) or "table"
     value = error["input"]
     seen = f" (seen: {str(value)[:60]!r})" if isinstance(value, int | float | str) else ""
-    return f"{place}: {error['msg']}{seen}"
+    return f"{place}: {error['msg'].removeprefix('Value error, ')}{seen}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import cast
 
 from mtia_emu.compiler.formats import Format, choose_format, format_text
 from mtia_emu.compiler.graph import Graph
@@ -22,7 +23,7 @@ from mtia_emu.compiler.pipeline import (
 from ..engine.cost import BlockCost
 from ..engine.launches import untimed_costs
 from ..engine.lookups import Lookups
-from ..engine.power import sustained
+from ..engine.power import clocks
 from ..engine.run import Zeros, report
 from ..errors import UserError
 from ..machine.chip import Chip
@@ -37,6 +38,7 @@ from .row_uses import with_tables
 from .tuning import tuning
 
 Costing = Callable[[Program, Chip, Mapping[int, Lookups]], Sequence[BlockCost]]
+Asks = Generator[Chip, Sequence[BlockCost], Report]
 
 
 def no_lookups(program: Program) -> dict[int, Lookups]:
@@ -203,12 +205,28 @@ class Accelerator:
         Raises `UserError` for what is neither, and where a program does not fit the chip.
         """
         run = self.run(work)
+        asks = self.asks(run)
+        now = next(asks)
+        while True:
+            try:
+                now = asks.send(self.costing(run.program, now, run.lookups))
+            except StopIteration as done:
+                return cast(Report, done.value)
 
-        def at(chip: Chip) -> Report:
-            each = self.costing(run.program, chip, run.lookups)
-            return report(run.program, chip, zero_macs=run.zero_macs, each=each)
+    def asks(self, run: ProgramRun) -> Asks:
+        """Ask what a program's launches cost at one clock of the chip after the other; return the report.
 
-        found = sustained(self.chip, at)
+        So whoever wants reports of many chips may find out the costs of all of them block by block.
+        """
+        search = clocks(self.chip)
+        now = next(search)
+        while True:
+            each = yield now
+            try:
+                now = search.send(report(run.program, now, zero_macs=run.zero_macs, each=each))
+            except StopIteration as done:
+                found = cast(Report, done.value)
+                break
         traffic = replace(found.traffic, host_bytes=host_bytes(run.program))
         return replace(found, traffic=traffic, around=around(self.chip), published=published(self.chip))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .. import settings
 from ..engine.lookups import Lookups, from_inputs
 from ..errors import UserError
-from ..program.commands import looks_up
+from ..program.census import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
 

@@ -17,6 +17,7 @@ from mtia_emu.kernels.search import CANDIDATES
 from ..engine.bounds import least_cycles
 from ..engine.events import events
 from ..engine.timing import timeline
+from ..engine.totals import Totals
 from ..machine.chip import Chip
 from ..program.isa import BESIDE, Block
 
@@ -82,7 +83,7 @@ def _judged(kernel: Kernel, call: KernelCall, text: str, rows: int, whole: Chip,
         cycles = timeline(block, chip).cycles
         if cycles < best_cycles:
             best, best_cycles = other, cycles
-    least = least_cycles(events(chosen, chip), _streamed_bytes(kernel, call), chip)
+    least = least_cycles(Totals(events(chosen, chip)), _streamed_bytes(kernel, call), chip)
     timed = timeline(chosen, chip).cycles
     return LayerMapping((name,), kernel.name, text, rows, timed, best, best_cycles, least)
 

@@ -150,11 +150,30 @@ class Exchanges:
             groups
         )
 
-    def send(self, stage: int, size: int) -> CollectiveTime:
-        """Return what the chips of a stage take to send so many bytes each to the next, all at once."""
-        ranks = range(len(self.mesh.ranks))
-        pairs = {(self.mesh.chip(stage, r), self.mesh.chip(stage + 1, r)) for r in ranks}
+    def send(self, stage: int, size: int, to: int | None = None) -> CollectiveTime:
+        """Return what the chips of a stage take to send so many bytes each, all at once.
+
+        They go to those of the next stage, or of another one.
+        """
+        ranks, behind = range(len(self.mesh.ranks)), stage + 1 if to is None else to
+        pairs = {(self.mesh.chip(stage, r), self.mesh.chip(behind, r)) for r in ranks}
         return timed_together(self.system, [Collective("send", size, pair) for pair in sorted(pairs)])
+
+    def between(self, sizes: Mapping[tuple[int, int], int]) -> CollectiveTime | None:
+        """Return what stages take to give one another bytes, all at once; None where no chip gives any.
+
+        `sizes` are those that a rank of the first stage gives to one of the second.
+        """
+        count, ranks = self.mesh.sizes["pp"], range(len(self.mesh.ranks))
+        matrix = [[0.0] * count for _ in range(count)]
+        for (source, target), size in sizes.items():
+            if source % count != target % count:
+                matrix[source % count][target % count] += size
+        if not any(map(any, matrix)):
+            return None
+        groups = {tuple(self.mesh.chip(stage, r) for stage in range(count)) for r in ranks}
+        sent = tuple(map(tuple, matrix))
+        return timed_together(self.system, [Collective("all_to_all", 0.0, g, sent) for g in sorted(groups)])
 
     def _distinct(self, stage: int, axes: tuple[str, ...]) -> list[tuple[int, ...]]:
         known = self._known

@@ -18,7 +18,7 @@ def peak_memory(schedule: Schedule, kind_of: Callable[[str], str]) -> PeakMemory
 
     `kind_of` says what an input is: weights, optimizer or data. What a step makes is an activation where the
     step is of the forward pass, else a gradient, and a weight where it is one that chips share out and
-    that is gathered; it is held from the step that writes it to the last that reads it.
+    that is gathered; it is held from the step that writes it to the last that reads it, an output to the end.
     """
     held, fixed = _fixed(schedule, kind_of)
     first, last, kinds = dict[str, int](), dict[str, int](), dict[str, str]()
@@ -28,6 +28,7 @@ def peak_memory(schedule: Schedule, kind_of: Callable[[str], str]) -> PeakMemory
             kinds.setdefault(view.buffer, _kind(step.origin or step.name))
         for view in (*step.inputs, *step.outputs):
             last[view.buffer] = index
+    last |= {schedule.values[name].buffer: len(schedule.steps) for name in schedule.graph.outputs}
     changes: dict[int, Counter[str]] = {}
     for name, begin in first.items():
         if name in fixed:

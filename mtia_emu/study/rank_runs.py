@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.graph import Graph, Node
 from mtia_emu.compiler.ops.collectives import COLLECTIVES, PLACED, ROUTED
 from mtia_emu.compiler.partition.lockstep import combined
-from mtia_emu.compiler.partition.ranks import joined, part_of
+from mtia_emu.compiler.partition.mesh import Mesh
+from mtia_emu.compiler.partition.ranks import joined, part_of, run_alike
 from mtia_emu.compiler.reference import core_library
 
 from ..engine.function import execute
@@ -83,7 +84,9 @@ class RankRuns:
     programs: dict[tuple[int, int], Program] = field(default_factory=dict)
 
     def program(self, stage: int, rank: int) -> Program:
-        """Return the program of a rank in a stage."""
+        """Return the program of a rank in a stage; ranks of one graph share it."""
+        if run_alike(self.parts.split, self.parts.stages[stage].nodes):
+            rank = 0
         if (stage, rank) not in self.programs:
             self.programs[stage, rank] = self.compiled(self.parts.graph(stage, rank))
         return self.programs[stage, rank]
@@ -109,13 +112,34 @@ class RankRuns:
     def _stage(self, stage: int, held: list[dict[str, Array]]) -> None:
         """Run a stage on all ranks; add what it gives to what each rank holds."""
         programs = [self.program(stage, r) for r in range(len(held))]
-        meetings: dict[tuple[int, ...], _Meeting] = {}
-        libraries = [self._library(stage, rank, meetings) for rank in range(len(held))]
+        ranks = Ranks(self.parts.mesh, self.system, self.chip)
+        made = ranks.run(stage, self.parts.stages[stage].nodes, programs, held)
+        for values, more in zip(held, made, strict=True):
+            values.update(more)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Chips of a system that run programs at once and meet in exchanges."""
+
+    mesh: Mesh
+    system: System
+    chip: Chip
+
+    def run(
+        self,
+        stage: int,
+        nodes: Iterable[Node],
+        programs: Sequence[Program],
+        held: Sequence[Mapping[str, Array]],
+    ) -> list[dict[str, Array]]:
+        """Return what the program of each rank of a stage gives, which is of some nodes."""
+        meetings = self._meetings(stage, nodes)
 
         def run(rank: int) -> dict[str, Array]:
             given = {b.name: held[rank][b.name] for b in programs[rank].inputs}
             try:
-                return execute(programs[rank], self.chip, given, libraries[rank]).outputs
+                return execute(programs[rank], self.chip, given, self._library(rank, meetings)).outputs
             except BaseException:
                 for meeting in meetings.values():
                     meeting.give_up()
@@ -127,25 +151,29 @@ class RankRuns:
         real = [e for e in failed if not isinstance(e, threading.BrokenBarrierError)]
         if failed:
             raise (real or failed)[0]  # type: ignore[misc]
-        for values, future in zip(held, futures, strict=True):
-            values.update(future.result())
+        return [future.result() for future in futures]
+
+    def _meetings(self, stage: int, nodes: Iterable[Node]) -> dict[tuple[int, ...], _Meeting]:
+        """Return the meetings of groups of ranks that some nodes exchange in."""
+        meetings: dict[tuple[int, ...], _Meeting] = {}
+        for axes in dict.fromkeys(tuple(node.attrs["axes"]) for node in nodes if node.op in COLLECTIVES):
+            for place in self.mesh.ranks:
+                group = self.mesh.group(place, axes)
+                chips = tuple(self.mesh.chip(stage, r) for r in group)
+                if group not in meetings:
+                    meetings[group] = _Meeting(len(group), partial(exchanged, self.system, chips))
+        return meetings
 
     def _library(
-        self, stage: int, rank: int, meetings: dict[tuple[int, ...], _Meeting]
+        self, rank: int, meetings: Mapping[tuple[int, ...], _Meeting]
     ) -> dict[str, Callable[..., tuple[Array, ...]]]:
         """Return the references of ops for a rank: exchanges meet the others of its group."""
-        place, mesh = self.parts.mesh.ranks[rank], self.parts.mesh
+        place, mesh = self.mesh.ranks[rank], self.mesh
 
         def exchange(op: str, arrays: Sequence[Array], attrs: Mapping[str, Any]) -> tuple[Array, ...]:
             group = mesh.group(place, tuple(attrs["axes"]))
             return (meetings[group].meet(group.index(rank), op, arrays, attrs),)
 
-        for node in self.parts.stages[stage].nodes:
-            if node.op in COLLECTIVES:
-                group = mesh.group(place, tuple(node.attrs["axes"]))
-                chips = tuple(mesh.chip(stage, r) for r in group)
-                if group not in meetings:
-                    meetings[group] = _Meeting(len(group), partial(exchanged, self.system, chips))
         return {**core_library(), **{op: partial(exchange, op) for op in COLLECTIVES}}
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..engine.lookups import Lookups
-from ..program.commands import POOLS, looks_up
+from ..program.census import looks_up
+from ..program.commands import POOLS
 from ..program.isa import Program
 from ..types import BagWork, TableUse, Work
 

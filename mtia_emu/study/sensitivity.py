@@ -13,8 +13,6 @@ from ..machine.chip import Chip, load_chip, put, validate
 from ..results.explanation import STEP, Effect, Kind, ParameterStep
 from ..results.report import Report
 
-Run = Callable[[Chip, Kind], Report]
-Tick = Callable[[int, int], None]
 Vary = Callable[[str, int | float], Chip]
 
 LESS = {"s", "cycles", "pJ", "W", "V", "C", "pF"}  # units of which less is better, also by the byte or row
@@ -109,34 +107,24 @@ def varied(chip: str | Chip, settings: Mapping[str, object] | None = None) -> Va
 
 
 def effects(
-    vary: Vary, todo: Sequence[ParameterStep], base: Report, run: Run, tick: Tick | None = None
+    todo: Sequence[ParameterStep], base: Report, found: Sequence[Report | UserError]
 ) -> tuple[Effect, ...]:
     """Return the effect of each step on the run that `base` reports, the largest change of time first.
 
-    Changes are ranked in proportion to a step of a tenth.
-
-    `vary` gives the chip of a step, `run` the report of the same model on another chip: with the same
-    program, or with a new one. Equal changes of time stand in order of the change of energy, then as in
-    `todo`.
+    `found` are the reports of the same model on the changed chips, or what refused them. Changes are ranked
+    in proportion to a step of a tenth. Equal changes of time stand in order of the change of energy, then as
+    in `todo`.
     """
-    effects_seen = []
-    for number, step in enumerate(todo):
-        if tick is not None:
-            tick(number, len(todo))
-        effects_seen.append(_effect(vary, step, base, run))
+    seen = [_effect(step, base, report) for step, report in zip(todo, found, strict=True)]
     return tuple(
-        sorted(
-            effects_seen, key=lambda e: [-abs(e.per_tenth(x)) for x in (e.seconds_change, e.joules_change)]
-        )
+        sorted(seen, key=lambda e: [-abs(e.per_tenth(x)) for x in (e.seconds_change, e.joules_change)])
     )
 
 
-def _effect(vary: Vary, step: ParameterStep, base: Report, run: Run) -> Effect:
-    try:
-        report = run(vary(step.key, step.new), step.kind)
-    except UserError as error:
-        return Effect(step, refused=str(error))
-    return Effect(step, _change(base.seconds, report.seconds), _change(base.joules, report.joules))
+def _effect(step: ParameterStep, base: Report, found: Report | UserError) -> Effect:
+    if isinstance(found, UserError):
+        return Effect(step, refused=str(found))
+    return Effect(step, _change(base.seconds, found.seconds), _change(base.joules, found.joules))
 
 
 def _change(old: float, new: float) -> float:

@@ -201,7 +201,7 @@ class _Joined:
             model.model, self.machine.name, first.dtype, dict(model.dims), tracks,
             (Stretch(layers, took),), joules, type(first.traffic).sum(traffic), macs,
             rate * float(took) * self.machine.mesh.chips, self._notes(),
-            seconds_band=first.seconds_band, around=_around(first.around, self.machine.mesh.chips),
+            seconds_band=first.seconds_band, around=around_all(first.around, self.machine.mesh.chips),
             system=self._use(took),
         )  # fmt: skip
 
@@ -303,7 +303,7 @@ class _Joined:
         )  # fmt: skip
 
 
-def _around(one: Around | None, chips: int) -> Around | None:
+def around_all(one: Around | None, chips: int) -> Around | None:
     """Return what stands around so many chips together."""
     if one is None:
         return None

@@ -27,7 +27,7 @@ from ..machine.chip import Chip, load_chip
 from ..options import DEFAULT_CHIP, DEFAULT_GPU, Mode, Options
 from ..results.machine import Machine
 from ..results.report import Report
-from ..results.training import Losses, PeakMemory, Training
+from ..results.training import Losses, PeakMemory, PipelineUse, Training
 from ..sources import Source, open_model, training_dims
 from ..types import dtype
 from .accelerator import Accelerator, GraphModel, ProgramRun
@@ -35,10 +35,11 @@ from .partition import Exchanges
 from .peak_memory import peak_memory
 from .rank_runs import RankRuns
 from .stage_time import StageRun
+from .staged_training import StagedTraining, even
 from .system_run import beside
 from .training_goal import Goal
 from .training_spread import Sharing, Spread, spread
-from .training_steps import Array, Arrays, Plan, StepRunner
+from .training_steps import Array, Arrays, Execute, Plan, StepRunner, in_turn
 from .tuning import tuning
 
 Progress = Callable[[str, int, int], None]
@@ -127,12 +128,13 @@ def train(
     recipe = Recipe(optimiser=optimiser(given.pop("optimizer", "sgd")), **given)
     on = _place(chip, settings, sharing)
     pace = on if isinstance(on, Chip) else on.machine.chip
+    _refuse_without_rate(recipe, pace)
     bound = training_dims(str(model), dims or {})
     with open_model(str(model), bound, execute_seed=plan.seed if plan.steps else None) as source:
         step = _step(source, recipe, pace)
         exact = _step(source, replace(recipe, **EXACT), pace) if plan.check else None
         timed = _timed(source, step, on, gpu, progress or _silent)
-        runner = StepRunner(source, step, timed.execute, plan, progress or _silent, exact)
+        runner = StepRunner(source, timed.step, timed.execute, plan, progress or _silent, exact)
         done = _training(step, timed, runner.losses() if plan.steps else None)
         return replace(done, whole=goal.of(done))
 
@@ -152,6 +154,16 @@ def _place(chip: str | Chip | None, settings: Mapping[str, object] | None, shari
         return chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     changed = chip if isinstance(chip, Chip) else None if chip is None else load_chip(chip, settings)
     return spread(sharing, dict(settings or {}), changed)
+
+
+def _refuse_without_rate(recipe: Recipe, chip: Chip) -> None:
+    """Refuse floats of 8 bits on a chip that multiplies none; those of 32 may run on its SIMD engine."""
+    kind = _format(recipe)
+    if recipe.precision == "fp8" and not chip.pe.matrix.supports(kind):
+        raise UserError(
+            f"--precision fp8: the matrix unit of {chip.name} has no rate for {kind} "
+            "(right: bf16, or a chip that has one, as mtia-300)"
+        )
 
 
 def _step(source: Source, recipe: Recipe, chip: Chip) -> TrainingStep:
@@ -180,17 +192,20 @@ def _training(step: TrainingStep, timed: _Timed, losses: Losses | None) -> Train
         items,
         "tokens" if tokens and target.rank > 1 else "samples",
         losses,
+        pipeline=timed.pipeline,
     )
 
 
 @dataclass(frozen=True)
 class _Timed:
-    """What a step came to, and how its graphs are executed, by number."""
+    """What a step came to, and how it is executed: `step` is the one that is, with more weights in stages."""
 
+    step: TrainingStep
     report: Report
     beside: Report | None
     peaks: list[PeakMemory]
-    execute: Callable[[int, Arrays], Arrays]
+    execute: Execute
+    pipeline: PipelineUse | None = None
 
 
 def _timed(
@@ -217,13 +232,16 @@ def _on_chip(
         inputs = {binding.name: given[binding.name] for binding in program.inputs}
         return execute(program, chip, inputs, core_library()).outputs
 
-    return _Timed(report, beside, [peak_memory(c.schedule, step.kind_of) for c in compiled], run)
+    peaks = [peak_memory(c.schedule, step.kind_of) for c in compiled]
+    return _Timed(step, report, beside, peaks, in_turn(step, run))
 
 
 def _on_system(
     source: Source, step: TrainingStep, on: Spread, gpu: str | Machine | None, tick: Progress
 ) -> _Timed:
     """Split a step over the chips of a system: all of them run the program of their part."""
+    if on.machine.mesh.stages > 1 or step.recipe.accumulate > 1:
+        return _in_stages(source, step, on, gpu, tick)
     machine, parts = on.machine, on.parts(step)
     compiled = _compiled(source, parts.graph(0, 0), machine.chip, _format(step.recipe), tick)
     tick("time", 0, 1)
@@ -240,10 +258,35 @@ def _on_system(
         {(0, 0): compiled.program},
     )
     return _Timed(
+        step,
         report,
         None if other is None else other.timed(model, parts),
         [peak_memory(compiled.schedule, step.kind_of)],
-        lambda index, given: ranks.outputs({name: given[name] for name in parts.split.inputs}),
+        in_turn(step, lambda index, given: ranks.outputs({name: given[name] for name in parts.split.inputs})),
+    )
+
+
+def _in_stages(
+    source: Source, step: TrainingStep, on: Spread, gpu: str | Machine | None, tick: Progress
+) -> _Timed:
+    """Split a step of several stages or micro-batches: chips run the programs of their stages by turns."""
+    machine, pieces = on.machine, on.pieces(step)
+    form = _format(step.recipe)
+    staged = StagedTraining(pieces, machine, lambda g: _compiled(source, g, machine.chip, form, tick))
+    model = GraphModel(pieces.staged.step.graph, _options(form), _about(source))
+    if machine.mesh.cut == "time":
+        staged = even(step, staged, on.zero)
+        pieces = staged.pieces
+    report, used = staged.timed(model)
+    tick("time", 0, 1)
+    other = beside(machine.system, gpu, machine.mesh) if isinstance(gpu, str) else None
+    return _Timed(
+        pieces.staged.step,
+        report,
+        None if other is None else staged.beside(other, model),
+        [peak.memory for peak in used.peaks],
+        staged.execute,
+        used if machine.mesh.stages > 1 else None,
     )
 
 

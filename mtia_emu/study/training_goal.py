@@ -12,6 +12,7 @@ from ..results.whole_run import Stops, WholeRun, best_interval
 
 HOUR_S = 3600.0
 MOST_ITEMS = 1e24
+MOST_SLOWDOWN = 1e6  # seconds a second of steps, beyond which a training does not end
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Goal:
 def failures(text: str) -> Failures:
     """Return what a text says: `mtbf_h=5e4,restart_s=300`, or `default` for all that is not said.
 
-    Raises `UserError` for what it does not know and for a value that is not a number above 0.
+    Raises `UserError` for what it does not know and for a value that is not a number above 0 (`restart_s`
+    may be 0).
     """
     known, values = {field.name for field in fields(Failures)}, dict[str, Any]()
     if text.strip() == "default":
@@ -71,22 +73,24 @@ def failures(text: str) -> Failures:
             raise refuse_unknown("option of --failures", key, sorted(known))
         if key in values:
             raise UserError(f"--failures {text!r} gives {key} twice (right: once)")
-        values[key] = _whole(key, given) if key == "chips" else _positive(key, given)
+        values[key] = _whole(key, given) if key == "chips" else _number(key, given)
     return Failures(**values)
 
 
-def _positive(key: str, text: str) -> float:
+def _number(key: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
+    if key == "restart_s" and value == 0:
+        return value
     if not 0 < value < math.inf:
         raise UserError(f"--failures: {key}={text!r} (right: a number above 0)")
     return value
 
 
 def _whole(key: str, text: str) -> int:
-    value = _positive(key, text)
+    value = _number(key, text)
     if not value.is_integer():
         raise UserError(f"--failures: {key}={text!r} (right: a whole number above 0)")
     return int(value)
@@ -97,4 +101,11 @@ def _stops(found: Failures, chips: int, training: Training) -> Stops:
     mtbf_s = found.mtbf_h * HOUR_S / chips
     state = training.memory.weights + training.memory.optimizer
     written = found.checkpoint_s or state / (found.write_mb_per_s * 1e6)
-    return Stops(mtbf_s, written, found.restart_s, found.every_s or best_interval(written, mtbf_s))
+    stops = Stops(mtbf_s, written, found.restart_s, found.every_s or best_interval(written, mtbf_s))
+    if stops.slowdown > MOST_SLOWDOWN:
+        raise UserError(
+            f"--failures: a failure every {mtbf_s:.3g} s, {stops.restart_s:.3g} s to start again and a "
+            f"checkpoint of {written:.3g} s every {stops.every_s:.3g} s: such a training does not end "
+            "(right: fewer chips, a longer mtbf_h, a shorter restart_s, checkpoint_s or every_s)"
+        )
+    return stops

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from mtia_emu.compiler.gradients.step import TrainingStep
 from mtia_emu.compiler.partition.mesh import parse_parallel
+from mtia_emu.compiler.partition.pieces import StepPieces
 from mtia_emu.compiler.partition.step import STAGES, split_step
 
 from ..errors import UserError
 from ..machine.chip import Chip
 from ..system.load import changed_system
 from .partition import Partition
+from .staged_training import in_pieces
 from .system_machine import SystemMachine
 
 
@@ -26,6 +28,10 @@ class Spread:
         """Return the step split over the chips. Raises `UserError` where it cannot be."""
         split = split_step(step, self.machine.mesh, self.zero)
         return Partition(split.split, (split.stage,))
+
+    def pieces(self, step: TrainingStep) -> StepPieces:
+        """Return the step of several stages or micro-batches so. Raises `UserError` where it cannot be."""
+        return in_pieces(step, self.machine.mesh, self.zero)
 
 
 @dataclass(frozen=True)

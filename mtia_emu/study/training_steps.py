@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from mtia_emu.compiler.gradients.step import DRAW, LOSS, RATE, SCALE, STEP, TARGET, TrainingStep
+from mtia_emu.compiler.gradients.step import DRAW, LOSS, NORM, RATE, SCALE, STEP, TARGET, TrainingStep
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.inputs.samples import random_inputs
 from mtia_emu.compiler.ops.draws import DRAWS
@@ -22,6 +22,9 @@ from .training_oracle import StepOracle
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
 Progress = Callable[[str, int, int], None]
+Execute = Callable[
+    [Sequence[Arrays], Arrays], tuple[Arrays, list[Arrays]]
+]  # of micro-batches, and what is kept
 TOLERANCE = {
     "fp32": 1e-4,
     "bf16": 3e-2,
@@ -58,9 +61,24 @@ class Plan:
                 raise UserError(f"{flag} is of steps that are executed (right: --steps INT too)")
 
 
+def in_turn(step: TrainingStep, execute: Callable[[int, Arrays], Arrays]) -> Execute:
+    """Return what executes a step graph by graph: `execute` runs one, by its number and inputs."""
+    graphs = step.graphs
+
+    def run(batches: Sequence[Arrays], kept: Arrays) -> tuple[Arrays, list[Arrays]]:
+        each = []
+        for micro, batch in enumerate(batches):
+            index = len(graphs) - 1 if micro == len(batches) - 1 else 0
+            each.append(execute(index, {**batch, **kept}))
+            kept = kept | {old: each[-1][new] for new, old in graphs[index].states.items()}
+        return kept, each
+
+    return run
+
+
 @dataclass
 class StepRunner:
-    """Steps of a recipe, executed: `execute` runs one of their graphs, by its number and inputs.
+    """Steps of a recipe, executed: `execute` gives weights and states behind a step, and its other outputs.
 
     `exact` are the steps in fp32 that they are held to, where they are. Steps in `skips`, from 1, change
     nothing.
@@ -68,7 +86,7 @@ class StepRunner:
 
     source: Source
     step: TrainingStep
-    execute: Callable[[int, Arrays], Arrays]
+    execute: Execute
     plan: Plan
     progress: Progress
     exact: TrainingStep | None = None
@@ -81,24 +99,21 @@ class StepRunner:
         if self.exact is None:
             return Losses(seen, skipped=tuple(skipped))
         oracle, precision = StepOracle(self.exact.graphs), self.step.recipe.precision
-        held = replace(self, step=self.exact, execute=oracle, exact=None, skips=tuple(skipped))
+        execute = in_turn(self.exact, oracle)
+        held = replace(self, step=self.exact, execute=execute, exact=None, skips=tuple(skipped))
         name = oracle.name if precision == "fp32" else f"{oracle.name} in fp32"
         return Losses(seen, tuple(held._run([])), name, TOLERANCE[precision], tuple(skipped))
 
     def _run(self, skipped: list[int]) -> Iterator[float]:
         """Yield the loss of each step; steps whose gradients are not finite are added to `skipped`."""
         kept, scale, taken, good = self._first(), FIRST_SCALE, 0, 0
-        batches, graphs, count = list(self._batches()), self.step.graphs, self.step.recipe.accumulate
+        batches, count = list(self._batches()), self.step.recipe.accumulate
         for number in range(self.plan.steps):
-            total, before = 0.0, kept
-            for micro in range(count):
-                batch = batches[(number * count + micro) % len(batches)]
-                scalars = self._scalars(taken + 1, scale, number * count + micro)
-                index = len(graphs) - 1 if micro == count - 1 else 0
-                outputs = self.execute(index, {**batch, **kept, **scalars})
-                kept = kept | {old: outputs[new] for new, old in graphs[index].states.items()}
-                total += float(outputs[LOSS]) / count
-            finite = SCALE not in self.step.graph.inputs or bool(np.isfinite(outputs["gradient_norm"]))
+            before, micros = kept, range(number * count, (number + 1) * count)
+            given = [batches[i % len(batches)] | self._scalars(taken + 1, scale, i) for i in micros]
+            kept, outputs = self.execute(given, kept)
+            total = sum(float(each[LOSS]) / count for each in outputs)
+            finite = SCALE not in self.step.graph.inputs or bool(np.isfinite(outputs[-1][NORM]))
             if number + 1 in self.skips:
                 kept, finite = before, False
             taken, good = taken + finite, good + 1 if finite else 0

@@ -5,7 +5,6 @@ Which layers run side by side is decided by time in both.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from functools import partial
 
@@ -20,9 +19,12 @@ from ..engine.timing import timeline
 from ..machine.chip import Chip
 from ..machine.units.kept import kept
 from ..options import Options
+from ..program.deferred import Deferred, content
 from ..program.isa import Block
 from ..reuse.memo import Memoise, unmemoised
 from ..reuse.plan_cache import default_cache, remembered, rules_digest
+from ..reuse.records import records
+from .known_blocks import KnownBlocks
 
 
 def tuning(options: Options, *, memoise: Memoise = unmemoised, cached: bool = True) -> Tuning:
@@ -34,7 +36,10 @@ def tuning(options: Options, *, memoise: Memoise = unmemoised, cached: bool = Tr
     judge = timer if options.beside else None
     fixed = fixed_mappings(options.mapping)
     kept = default_cache() if cached else None
-    through = remembered(kept, memoise, options.deciding("choice")) if kept else memoise
+    deciding = options.deciding("choice")
+    through = remembered(kept, memoise, deciding) if kept else memoise
+    if kept and memoise is unmemoised and (known := records()) is not None:
+        through = KnownBlocks(known, through, deciding)
     if options.tune == "full":
         return Tuning(MappingSearch(time=cycles, beside=judge, thorough=True), through, fixed)
     few = MappingSearch(cycles, FEW, FEW_COMMANDS, judge)
@@ -53,6 +58,6 @@ def kept_cycles(block: Block, chip: Chip) -> float:
 
     So compiling a model again needs no timing, whose machine code takes longer to load than to run.
     """
-    content = hashlib.blake2b(np.ascontiguousarray(block.commands).tobytes(), digest_size=16).hexdigest()
-    source = f"{rules_digest()} {block!r} {content} {chip!r}"
+    whose = block.known.digest if isinstance(block, Deferred) else f"{block!r} {content(block)}"
+    source = f"{rules_digest()} {whose} {chip!r}"
     return float(kept("cycles", source, (), lambda: np.asarray(memoised_cycles(block, chip, unmemoised))))

@@ -25,10 +25,10 @@ from ..fleet.load import load_scenario
 from ..fleet.scenario import Scenario
 from ..gpu import load_gpu
 from ..machine.base import chip_values
-from ..machine.chip import Chip, put, put_all, validate
+from ..machine.chip import SYSTEM_TABLES, Chip, put, put_all, validate
 from ..machine.memory_choice import filled
 from ..options import CHIP
-from ..program.commands import looks_up
+from ..program.census import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
 from ..results.machine import Machine
@@ -69,14 +69,42 @@ class Job:
 
 
 def make_job(spec: Spec) -> Job:
-    """Return the job of a spec, with the base chip read and the models' files hashed."""
+    """Return the job of a spec, with the base chip read and the models' files hashed.
+
+    Raises `UserError` for a chip, systems, meshes or files that no point could be made of.
+    """
     values, where = chip_values(spec.chip)
     validate(values, where)
+    _check_systems(spec)
     passes = spec.options(spec.model[0]).passes
     mappings = [fixed_mappings(spec.options(model).mapping).files for model in spec.model]
     read = (*files_of(passes), *(file for files in mappings for file in files))
     files = (*map(_model_digest, spec.model), *map(_file_digest, read))
     return Job(spec, values, code_digest(), files, _scenario(spec))
+
+
+def _check_systems(spec: Spec) -> None:
+    """Raise `UserError` for a system or mesh that there is not, and a key that no system named has."""
+    axes = {one.key: one for one in spec.axes}
+    systems = map(str, axes[SYSTEM].values if SYSTEM in axes else ())
+    named = [name for name in systems if name != NO_SYSTEM]
+    for name in named:
+        changed_system(name, {})
+    for text in axes[PARALLEL].values if PARALLEL in axes else ():
+        parse_parallel(str(text))
+    for key in (key for key in axes if key.startswith(SYSTEM_TABLES)):
+        faults = [fault for name in named if (fault := _refusal(name, {key: axes[key].at(0.0)}))]
+        if faults and len(faults) == len(named):
+            raise faults[0]
+
+
+def _refusal(system: str, settings: Mapping[str, Any]) -> UserError | None:
+    """Return why a system cannot be had with settings; None where it can."""
+    try:
+        changed_system(system, settings)
+    except UserError as error:
+        return error
+    return None
 
 
 def _scenario(spec: Spec) -> Scenario | None:

@@ -11,14 +11,28 @@ const safe = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;")
 const column = (name) => data.rows.map((row) => row[data.columns.indexOf(name)]);
 const base = (name) => data.base[data.columns.indexOf(name)];
 const better = (name) => (data.larger.includes(name) ? -1 : 1);
-const label = (name) => safe(data.labels[name] || name);
+const COUNTS = {}; // by column, what its numbers are divided by where they are drawn, and its label
+const label = (name) => safe(COUNTS[name] ? COUNTS[name].label : data.labels[name] || name);
+const drawn = (name, value) => (typeof value === "number" && COUNTS[name] ? value / COUNTS[name].by : value);
+const drawnColumn = (name) => column(name).map((value) => drawn(name, value));
 const gpuName = () => safe(data.gpu.name);
+const PREFIXES = ["p", "n", "µ", "m", "", "k", "M", "G", "T"];
 let chosen = -1; // a place in data.rows; -1 is the base chip
 
+// A column of seconds, joules, watts or bytes a second is drawn in the unit that keeps its numbers short: ms, MJ.
+function scaled() {
+  for (const [name, unit] of Object.entries(data.units)) {
+    const sizes = [...column(name), base(name), data.gpu[name]].filter((v) => typeof v === "number" && v > 0);
+    const power = sizes.length ? Math.max(-4, Math.min(4, Math.floor(Math.log10(Math.max(...sizes)) / 3))) : 0;
+    const whole = data.labels[name];
+    COUNTS[name] = { by: 1000 ** power, label: whole.slice(0, whole.length - unit.length) + PREFIXES[power + 4] + unit };
+  }
+}
+
 function layout(more) {
-  const margin = narrow() ? { l: 60, r: 10, t: 110, b: 60 } : { l: 70, r: 20, t: 30, b: 60 };
-  return Object.assign({ margin, hovermode: "closest", font: { family: "system-ui, sans-serif", color: ink("ink"), size: narrow() ? 10 : 12 },
-    legend: narrow() ? { orientation: "v", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" } : { orientation: "h", y: 1.12 }, paper_bgcolor: ink("page"), plot_bgcolor: ink("page") }, more);
+  const margin = narrow() ? { l: 60, r: 10, t: 110, b: 60 } : { l: 70, r: 20, t: 84, b: 60 };
+  return Object.assign({ margin, hovermode: "closest", colorway: ["s1", "s2", "s3", "s4", "s5", "s6"].map(ink), font: { family: "system-ui, sans-serif", color: ink("ink"), size: narrow() ? 10 : 12 },
+    legend: narrow() ? { orientation: "v", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" } : { orientation: "h", x: 0, xanchor: "left", y: 1.01, yanchor: "bottom" }, paper_bgcolor: ink("page"), plot_bgcolor: ink("page") }, more);
 }
 
 function axis(name, values) {
@@ -29,7 +43,7 @@ function axis(name, values) {
 
 function hover(row, index) {
   const shown = [...data.parameters, ...data.objectives];
-  const lines = shown.map((name) => `${label(name)}: ${safe(format(row[data.columns.indexOf(name)]))}`);
+  const lines = shown.map((name) => `${safe(data.labels[name] || name)}: ${safe(amount(name, row[data.columns.indexOf(name)]))}`);
   return `<b>${index}</b><br>` + lines.join("<br>");
 }
 
@@ -38,7 +52,14 @@ function format(value) {
   const size = Math.abs(value);
   if (size === 0 || (size >= 1e-3 && size < 1e6)) return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));
   const power = Math.max(-4, Math.min(4, Math.floor(Math.log10(size) / 3)));
-  return `${Number((value / 1000 ** power).toPrecision(4))} ${["p", "n", "µ", "m", "", "k", "M", "G", "T"][power + 4]}`;
+  return `${Number((value / 1000 ** power).toPrecision(4))} ${PREFIXES[power + 4]}`;
+}
+
+function amount(name, value) {
+  const unit = data.units[name];
+  if (!unit || typeof value !== "number") return format(value);
+  const power = value ? Math.max(-4, Math.min(4, Math.floor(Math.log10(Math.abs(value)) / 3))) : 0;
+  return `${Number((value / 1000 ** power).toPrecision(4))} ${PREFIXES[power + 4]}${unit}`;
 }
 
 function front(xs, ys, xSign, ySign) {
@@ -56,25 +77,26 @@ function band(name) {
 }
 
 function tradeOff() {
-  const x = byId("x").value, y = byId("y").value, xs = column(x), ys = column(y);
+  const x = byId("x").value, y = byId("y").value, xs = drawnColumn(x), ys = drawnColumn(y);
+  const baseX = drawn(x, base(x)), baseY = drawn(y, base(y));
   const kept = front(xs, ys, better(x), better(y));
   const text = data.rows.map((row, i) => hover(row, data.points[i]));
   const one = (name, px, py, marker, more) => Object.assign({ name, x: [px], y: [py], mode: "markers", marker, hovertemplate: `${name}<extra></extra>` }, more);
   const colour = byId("colour").value;
-  const marker = colour === "" ? { color: GREY, size: 7 } : { color: column(colour), size: 7, colorscale: "Viridis", showscale: true, colorbar: { title: { text: label(colour) } } };
+  const marker = colour === "" ? { color: GREY, size: 7 } : { color: drawnColumn(colour), size: 7, colorscale: "Viridis", showscale: true, colorbar: { title: { text: label(colour) } } };
   const traces = [
     { name: "points", x: xs, y: ys, text, mode: "markers", marker, hovertemplate: "%{text}<extra></extra>" },
     { name: `front (${kept.length})`, x: kept.map((i) => xs[i]), y: kept.map((i) => ys[i]), text: kept.map((i) => text[i]), customdata: kept,
       mode: "lines+markers", line: { color: BLUE, width: 1, shape: "hv" }, marker: { color: BLUE, size: 9 }, hovertemplate: "%{text}<extra></extra>" },
-    one(safe(data.chip), base(x), base(y), { color: ORANGE, size: 16, symbol: "star" }, { meta: "base" }),
+    one(safe(data.chip), baseX, baseY, { color: ORANGE, size: 16, symbol: "star" }, { meta: "base" }),
   ];
-  const gx = data.gpu[x], gy = data.gpu[y];
+  const gx = drawn(x, data.gpu[x]), gy = drawn(y, data.gpu[y]);
   if (typeof gx === "number" && typeof gy === "number") {
     const bars = (name, value) => ({ type: "data", array: [value * band(name)], visible: band(name) > 0, color: RED });
     traces.push(one(gpuName(), gx, gy, { color: RED, size: 11, symbol: "diamond" }, { error_x: bars(x, gx), error_y: bars(y, gy) }));
   }
   const all = (values, b, g) => [...values, b, ...(typeof g === "number" ? [g] : [])];
-  Plotly.react("front", traces, layout({ xaxis: axis(x, all(xs, base(x), gx)), yaxis: axis(y, all(ys, base(y), gy)) }), CONFIG);
+  Plotly.react("front", traces, layout({ xaxis: axis(x, all(xs, baseX, gx)), yaxis: axis(y, all(ys, baseY, gy)) }), CONFIG);
 }
 
 function choose(event) {
@@ -89,12 +111,12 @@ function choose(event) {
 function parallel() {
   const names = [...data.varied, ...data.objectives];
   const dimensions = names.map((name) => {
-    const values = column(name);
-    if (values.every((v) => typeof v === "number")) return { label: label(name), values, tickformat: ".3~s" };
+    const values = drawnColumn(name);
+    if (values.every((v) => typeof v === "number")) return { label: label(name), values, tickformat: COUNTS[name] ? ".3~g" : ".3~s" };
     const ranked = [...new Set(values.map(String))].sort();
     return { label: label(name), values: values.map((v) => ranked.indexOf(String(v))), tickvals: ranked.map((_, i) => i), ticktext: ranked.map(safe) };
   });
-  const first = column(data.objectives[0]);
+  const first = drawnColumn(data.objectives[0]);
   const trace = { type: "parcoords", dimensions, line: { color: first, colorscale: "Viridis", showscale: true, colorbar: { title: { text: label(data.objectives[0]) } } } };
   Plotly.react("parallel", [trace], layout({ margin: { l: 80, r: 60, t: 60, b: 30 } }), CONFIG);
 }
@@ -103,7 +125,7 @@ function sensitivity() {
   const traces = data.objectives.map((name) => ({ type: "bar", orientation: "h", name: label(name), y: data.varied.map(safe), x: data.varied.map((key) => data.sensitivity[name][key]),
     marker: { opacity: data.varied.map((key) => (data.sensitivity[name][key] > data.chance[name][key] ? 1 : 0.3)) } }));
   Plotly.react("sensitivity", traces, layout({ barmode: "group", yaxis: { autorange: "reversed", automargin: true },
-    xaxis: { range: [0, 1], title: { text: "share of the variance that the parameter explains alone" }, gridcolor: ink("line") } }), CONFIG);
+    xaxis: { range: [0, 1], title: { text: "share of the variance explained" }, gridcolor: ink("line") } }), CONFIG);
 }
 
 const rowOf = () => (chosen < 0 ? data.base : data.rows[chosen]);
@@ -117,9 +139,13 @@ function details() {
   data.columns.forEach((name, i) => {
     if (!byId("all").checked && !data.parameters.includes(name) && !data.objectives.includes(name)) return;
     const line = body.insertRow();
-    line.insertCell().textContent = data.labels[name] || name;
-    line.insertCell().textContent = rowOf()[i] === null ? "" : format(rowOf()[i]);
-    line.insertCell().textContent = data.base[i] === null ? "" : format(data.base[i]);
+    const whole = data.labels[name] || name, unit = data.units[name];
+    line.insertCell().textContent = unit ? whole.slice(0, -unit.length - 2) : whole;
+    for (const value of [rowOf()[i], data.base[i]]) {
+      const cell = line.insertCell();
+      cell.className = "number";
+      cell.textContent = value === null ? "" : amount(name, value);
+    }
   });
   again();
   roofline();
@@ -158,7 +184,7 @@ function roofline() {
     traces.push({ name: `${gpuName()}, whole model`, x: [g("macs") / g("dram_bytes")], y: [rate], mode: "markers", marker: { color: RED, size: 11, symbol: "diamond" },
       error_y: { type: "data", array: [rate * band("seconds")], visible: band("seconds") > 0, color: RED } });
   }
-  const log = (text) => ({ type: "log", title: { text }, gridcolor: ink("line"), exponentformat: "SI" });
+  const log = (text) => ({ type: "log", title: { text }, dtick: 1, gridcolor: ink("line"), exponentformat: "SI" });
   Plotly.react("roofline", traces, layout({ xaxis: log("arithmetic intensity, MAC/B of DRAM"), yaxis: log("achieved rate, MAC/s") }), CONFIG);
 }
 
@@ -193,6 +219,7 @@ byId("model").addEventListener("change", () => { again(); roofline(); energy(); 
 byId("all").addEventListener("change", details);
 function draw() {
   [GREY, BLUE, ORANGE, RED] = ["grey", "mark", "hot", "odd"].map(ink);
+  scaled();
   tradeOff();
   parallel();
   sensitivity();

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ..errors import UserError, nearest
 from ..files import toml
+from ..files.toml import own_faults
 from ..files.writing import valid
 from ..machine.chip import SYSTEM_TABLES, known_keys, load_chip
 from ..options import Machines, Options, declared
@@ -177,19 +178,13 @@ def make_spec(values: Mapping[str, Any], where: str = "spec") -> Spec:
     try:
         spec = Spec.model_validate(dict(values))
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(map(_fault, _first(error.errors())))) from None
+        raise UserError(f"{where}: " + "; ".join(map(_fault, own_faults(error)))) from None
     spec = spec.model_copy(update={"model": _named(spec.model, where)})
     _check_keys(spec, where)
     _check_method(spec, where)
     load_silicon(spec.silicon)
     load_chip(spec.chip)
     return spec
-
-
-def _first(errors: Sequence[Any]) -> list[Any]:
-    """Return errors without those of a whole that are due to one of a part: a list left without its item."""
-    places = [error["loc"] for error in errors]
-    return [e for e in errors if not any(p != e["loc"] and p[: len(e["loc"])] == e["loc"] for p in places)]
 
 
 def _fault(error: Any) -> str:

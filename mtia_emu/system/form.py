@@ -77,3 +77,14 @@ class SystemFile(BaseModel):
     switches: tuple[SwitchGroup, ...] = Field(default=(), max_length=256)
     links: tuple[LinkGroup, ...] = Field(max_length=1024)
     host: HostFile
+
+
+def keys_of(table: str) -> list[str] | None:
+    """Return the keys of one of a system's tables, `links` for one; None for what has no keys of its own."""
+    forms: dict[str, type[BaseModel]] = {
+        "chips": ChipGroup,
+        "switches": SwitchGroup,
+        "links": LinkGroup,
+        "host": HostFile,
+    }
+    return [f.alias or name for name, f in forms[table].model_fields.items()] if table in forms else None

@@ -75,7 +75,7 @@ def load_library(name: str) -> Library:
 def checked(values: dict[str, Any], where: str) -> Library:
     """Return the library that nested values describe; raise `UserError` naming every fault."""
     try:
-        found = Library.model_validate(tuples(values))
+        found = Library.model_validate(toml.tuples(values))
     except ValidationError as error:
         raise UserError(f"{where}: {faults(error)}") from None
     names = [p.name for p in found.protocols]
@@ -83,13 +83,6 @@ def checked(values: dict[str, Any], where: str) -> Library:
         if names.count(name) > 1:
             raise UserError(f"{where}: two protocols are called '{name}'; each has a name of its own")
     return found
-
-
-def tuples(value: Any) -> Any:
-    """Return TOML values with arrays as tuples, which is what a frozen value holds."""
-    if isinstance(value, dict):
-        return {key: tuples(x) for key, x in value.items()}
-    return tuple(tuples(x) for x in value) if isinstance(value, list) else value
 
 
 def faults(error: ValidationError) -> str:

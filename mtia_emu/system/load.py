@@ -16,9 +16,9 @@ from ..errors import UserError, refuse_unknown
 from ..files import toml
 from ..machine.chip import SYSTEM_TABLES, Chip, load_chip
 from .build import LoadsChip, build
-from .form import MOST_WITH_CONSENT, SystemFile
+from .form import MOST_WITH_CONSENT, SystemFile, keys_of
 from .library import checked as checked_library
-from .library import faults, library_text, tuples
+from .library import faults, library_text
 from .topology import System
 
 MOST_RANKS = 1024  # without consent
@@ -62,7 +62,7 @@ def load_system(
     for key, text in (settings or {}).items():
         _put(values, key, text)
     try:
-        file = SystemFile.model_validate(tuples(values))
+        file = SystemFile.model_validate(toml.tuples(values))
     except ValidationError as error:
         raise UserError(f"{where}: {faults(error)}") from None
     _check_size(file, copies, where, consent)
@@ -163,6 +163,9 @@ def _put(values: dict[str, Any], key: str, text: str) -> None:
             )
     if not isinstance(table, dict):
         raise UserError(f"--set {key}: '{last}' is a group; name what of it is set (right: {key}.count=8)")
+    known = keys_of(path[0]) if path else None
+    if known is not None and len(path) == 1 + (path[0] != "host") and last not in known:
+        raise refuse_unknown(f"key of --set {key}", last, known)
     try:
         table[last] = tomllib.loads(f"x = {text.strip()}")["x"]
     except (ValueError, RecursionError):

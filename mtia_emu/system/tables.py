@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ..errors import UserError
 from ..files import toml
 from ..streams import Law, parse, spread
-from .library import STRICT, faults, tuples
+from .library import STRICT, faults
 
 Array = np.ndarray[Any, Any]
 MOST_TABLES = 4096
@@ -128,7 +128,7 @@ def load_tables(path: str) -> tuple[EmbeddingTable, ...]:
     """Return the tables of a .toml file; raise `UserError` naming what is wrong in it."""
     values = toml.parse(toml.file_text(Path(path), "tables file", ["a .toml file"]), f"tables {path}")
     try:
-        file = TablesFile.model_validate(tuples(values))
+        file = TablesFile.model_validate(toml.tuples(values))
     except ValidationError as error:
         raise UserError(f"tables {path}: {faults(error)}") from None
     return checked([EmbeddingTable(**group.model_dump()) for group in file.tables], f"tables {path}")

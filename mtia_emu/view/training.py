@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from ..results.report import Report, compare
+from ..results.report import Layer, Report, compare
 from ..results.report_json import as_json
-from ..results.training import PHASES, Training
+from ..results.training import PHASES, PipelineUse, Training
 from ..results.whole_run import WholeRun
 from . import units
 from .chips import system_parts
@@ -30,6 +32,8 @@ def print_training(training: Training, console: Console, *, layers: int = 12) ->
     parts += [_phases(page, training), _memory(page, training)]
     if layers:
         parts.append(_layers(page, training, layers))
+    if training.pipeline is not None:
+        parts.append(_pipeline(page, training.pipeline))
     if report.system is not None:
         parts += system_parts(page, report.system)
     if training.gpu is not None:
@@ -107,13 +111,44 @@ def _missing(t: Training) -> str:
     return f"does not fit (the states of {chips} such chips would hold it, shared out evenly)"
 
 
+def _pipeline(page: Page, p: PipelineUse) -> RenderableType:
+    """Return who holds what at its peak, and how long chips wait for one another."""
+    rows: list[list[Cell]] = []
+    for peak in p.peaks:
+        sizes = [getattr(peak.memory, kind) for kind in (*KINDS[:-2], "total")]
+        rows.append([peak.name, peak.alive, *map(units.size, (peak.kept, *sizes))])
+    interleaved = f", {p.chunks} stages a chip" if p.chunks > 1 else ""
+    waits = (
+        f"chips wait {units.percent(p.bubble)} of the time in which they work; stages that were all alike "
+        f"would wait {units.percent(p.even_bubble)}"
+    )
+    batches = f"{p.batches:,} micro-batch{'es' if p.batches > 1 else ''}"
+    note = f"{p.schedule}, {batches}{interleaved}"
+    table = page.table(["", "held", "kept", *KINDS[:-2], "all"], rows)
+    return page.section("Pipeline", table, page.text(waits, "dim"), note=note)
+
+
 def _layers(page: Page, t: Training, most: int) -> RenderableType:
+    if t.report.system is not None and t.report.system.batches > 1:
+        return _repeated(page, t.report.layers, most)
     found = sorted(t.report.layers, key=lambda x: -x.seconds)
     rows = [[x.name, x.kernel, units.seconds(x.seconds), x.bound_by] for x in found[:most]]
     note = f"{min(most, len(found))} of {len(found):,}"
     return page.section(
         "Longest layers", page.table(["layer", "kernel", "time", "bound by"], rows, flex=0), note=note
     )
+
+
+def _repeated(page: Page, layers: Sequence[Layer], most: int) -> RenderableType:
+    """Return the longest layers of several micro-batches: equal ones are a row, with the time of each."""
+    counted = Counter((x.name, x.kernel, x.seconds, x.bound_by) for x in layers)
+    found = sorted(counted.items(), key=lambda item: -item[0][2] * item[1])
+    rows: list[list[Cell]] = [
+        [name, times, kernel, units.seconds(seconds), bound]
+        for (name, kernel, seconds, bound), times in found[:most]
+    ]
+    heads, note = ["layer", "n", "kernel", "time each", "bound by"], f"{len(rows)} of {len(found):,} kinds"
+    return page.section("Longest layers", page.table(heads, rows, flex=0), note=note)
 
 
 def _gpu(page: Page, t: Training, gpu: Report) -> RenderableType:
@@ -183,6 +218,9 @@ def training_json(t: Training) -> dict[str, Any]:
     }
     if t.whole is not None:
         own["whole"] = _whole_json(t.whole)
+    if t.pipeline is not None:
+        shares = {"bubble": t.pipeline.bubble, "even_bubble": t.pipeline.even_bubble}
+        own["pipeline"] = {**asdict(t.pipeline), **shares}
     losses = t.losses
     if losses is not None:
         checked = {"error": losses.error, "passed": losses.passed} if losses.expected else {}

@@ -17,6 +17,17 @@ from .writer import ModelWriter
 SILU, GELU, GELU_TANH = "silu", "gelu", "gelu_tanh"
 LOCAL = "model.rotary_emb.local"  # cosine and sine of layers with a window
 LOCAL_WAVES = f"{LOCAL}.Cos.unsqueeze", f"{LOCAL}.Sin.unsqueeze"
+TEMPER = "model.temper"  # what queries of tempered layers are multiplied by
+
+
+@dataclass(frozen=True, kw_only=True)
+class Temper:
+    """Queries of `layers` grow by their position: 1 + strength ln(1 + floor((position + ahead) / every))."""
+
+    layers: frozenset[int]
+    every: float
+    strength: float
+    ahead: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +36,12 @@ class Decoder(Llama):
 
     `biased` names the projections that have a bias. `packed` ones make queries, keys and values in one
     product, gate and up in another. `head_norms` norm queries and keys head by head; `both_norms` norm what a
-    block adds, too. `windows` are tokens that a query sees, by layer, 0 for all; layers with one turn by
-    `local_theta` where that is given. `rotated` elements of a head are turned, 0 for all; layers in
-    `unturned` turn none. Scores are scaled by `score_scale`, 0 for head_dim^-0.5, and capped at `score_cap`,
-    logits at `logit_cap`, 0 for not. `sinks` are one more score a head, of no value.
+    block adds, too; `turned_norms` norm what is turned, without a weight; `layer_norms` take the place of RMS
+    norms. `windows` are tokens that a query sees, by layer, 0 for all; layers with one turn by
+    `local_theta` where that is given. `chunks` are tokens of the pieces in which a query sees keys, by layer,
+    0 for all. `rotated` elements of a head are turned, 0 for all; layers in `unturned` turn none. Scores are
+    scaled by `score_scale`, 0 for head_dim^-0.5, and capped at `score_cap`, logits at `logit_cap`, 0 for not;
+    `head_biased` logits have a bias. `sinks` are one more score a head, of no value.
     """
 
     biased: frozenset[str] = frozenset()
@@ -36,7 +49,12 @@ class Decoder(Llama):
     activation: str = SILU
     head_norms: bool = False
     both_norms: bool = False
+    turned_norms: bool = False
+    layer_norms: bool = False
+    head_biased: bool = False
     windows: tuple[int, ...] = ()
+    chunks: tuple[int, ...] = ()
+    temper: Temper | None = None
     local_theta: float = 0.0
     rotated: int = 0
     unturned: frozenset[int] = frozenset()
@@ -51,16 +69,21 @@ class Decoder(Llama):
 
     def step(self, writer: ModelWriter, dims: dict[str, int]) -> DecoderStep:
         """Return what writes a step."""
-        return _Step(self, writer, **dims)
+        return DecoderWriting(self, writer, **dims)
 
     def window(self, layer: int) -> int:
         """Return how many tokens a query of a layer sees, 0 for all."""
         return self.windows[layer] if self.windows else 0
 
+    def chunk(self, layer: int) -> int:
+        """Return how long the pieces are in which a layer's queries see keys, 0 for one piece."""
+        return self.chunks[layer] if self.chunks else 0
+
     def kept(self, layer: int, past: int) -> int:
-        """Return of how many past tokens a layer remembers keys and values."""
-        window = self.window(layer)
-        return min(past, window - 1) if window else past
+        """Return of how many past tokens a layer remembers keys and values: those the next one may see."""
+        window, chunk = self.window(layer), self.chunk(layer)
+        kept = past % chunk if chunk else past
+        return min(kept, window - 1) if window else kept
 
     def frequencies(self, tokens: int = 0) -> np.ndarray:
         """Return the frequency of each pair of turned elements, in radians a token: fp32[turned / 2]."""
@@ -69,7 +92,7 @@ class Decoder(Llama):
         return (self.rope_scaling(plain, tokens) if self.rope_scaling else plain).astype(np.float32)
 
 
-class _Step(DecoderStep):
+class DecoderWriting(DecoderStep):
     """The writing of one step."""
 
     model: Decoder
@@ -94,19 +117,39 @@ class _Step(DecoderStep):
         if m.local_theta:
             plain = m.local_theta ** -(np.arange(0, m.head_dim, 2) / m.head_dim)
             self.waves(positions, plain.astype(np.float32), name=LOCAL)
+        if m.temper:
+            self._tempers(positions, m.temper)
         return super().rotations(positions)
 
+    def _tempers(self, positions: str, temper: Temper) -> None:
+        """Write what queries of each position are multiplied by: fp16[batch,1,seq,1], computed in fp32."""
+        w = self.writer
+        x = w.op("Unsqueeze", positions, w.ints(1, 3), name=f"{TEMPER}.positions")
+        x = w.cast(x, np.float32, name=f"{TEMPER}.wide")
+        x = w.op("Add", x, w.constant(np.float32(temper.ahead)), name=f"{TEMPER}.ahead")
+        x = w.op("Div", x, w.constant(np.float32(temper.every)), name=f"{TEMPER}.pieces")
+        x = w.op("Floor", x, name=f"{TEMPER}.whole")
+        x = w.op("Log", w.op("Add", x, w.constant(np.float32(1)), name=f"{TEMPER}.from_one"),
+                 name=f"{TEMPER}.log")  # fmt: skip
+        x = w.op("Mul", x, w.constant(np.float32(temper.strength)), name=f"{TEMPER}.strength")
+        x = w.op("Add", x, w.constant(np.float32(1)), name=f"{TEMPER}.grown")
+        w.cast(x, np.float16, name=TEMPER)
+
     def mask(self, name: str = "model.mask") -> str:
-        """Write a mask for each window, named after it, and the one of layers that see all."""
-        for window in sorted(set(self.model.windows) - {0}):
-            first = self.model.windows.index(window)
-            inner = replace(self, past=self.model.kept(first, self.past))
-            if inner.total > window:
-                inner._window_mask(window, f"{name}.{window}")
+        """Write a mask for each window and each chunk, named after it, and the one of layers that see all."""
+        m = self.model
+        for sizes, kind in ((m.windows, "window"), (m.chunks, "chunk")):
+            for size in sorted(set(sizes) - {0}):
+                inner = replace(self, past=m.kept(sizes.index(size), self.past))
+                if inner.total > size:
+                    inner._near_mask(size, kind, f"{name}.{kind}.{size}")
         return super().mask(name)
 
-    def _window_mask(self, window: int, name: str) -> None:
-        """Write what is added to scores of fp16[1,1,seq,total]: 0 where a query sees a key."""
+    def _near_mask(self, size: int, kind: str, name: str) -> None:
+        """Write what is added to scores of fp16[1,1,seq,total]: 0 where a query sees a key.
+
+        The first key of a chunked layer is always a chunk's first, so places count in chunks as positions do.
+        """
         w = self.writer
         one, last = w.constant(np.int64(1)), w.constant(np.int64(self.total))
         queries = w.op("Range", w.constant(np.int64(self.past)), last, one, name=f"{name}.queries")
@@ -114,8 +157,15 @@ class _Step(DecoderStep):
         keys = w.op("Range", w.constant(np.int64(0)), last, one, name=f"{name}.keys")
         keys = w.op("Unsqueeze", keys, w.ints(0, 1, 2), name=f"{name}.columns")
         seen = w.op("LessOrEqual", keys, queries, name=f"{name}.seen")
-        first = w.op("Sub", queries, w.constant(np.int64(window)), name=f"{name}.first")
-        seen = w.op("And", seen, w.op("Greater", keys, first, name=f"{name}.near"), name=f"{name}.both")
+        width = w.constant(np.int64(size))
+        if kind == "window":
+            first = w.op("Sub", queries, width, name=f"{name}.first")
+            near = w.op("Greater", keys, first, name=f"{name}.near")
+        else:
+            own = w.op("Div", queries, width, name=f"{name}.queries.chunk")
+            theirs = w.op("Div", keys, width, name=f"{name}.keys.chunk")
+            near = w.op("Equal", own, theirs, name=f"{name}.near")
+        seen = w.op("And", seen, near, name=f"{name}.both")
         w.op("Where", seen, w.constant(np.float16(0)), w.constant(MASKED), name=name)
 
     def linear(self, x: str, inner: int, outer: int, name: str) -> str:
@@ -126,6 +176,15 @@ class _Step(DecoderStep):
             return product
         return w.op("Add", product, w.weight(f"{name}.bias", outer, std=0.02), name=f"{name}.biased")
 
+    def norm(self, x: str, name: str, size: int = 0) -> str:
+        """Return the norm of `x` over its last axis: an RMS norm, or one that takes off the mean, too."""
+        if not self.model.layer_norms:
+            return super().norm(x, name, size)
+        w, size = self.writer, size or self.model.hidden
+        weight = w.weight(f"{name}.weight", size, std=0.1, mean=1.0)
+        bias, epsilon = w.weight(f"{name}.bias", size, std=0.02), float(self.model.epsilon)
+        return w.op("LayerNormalization", x, weight, bias, name=name, axis=-1, epsilon=epsilon)
+
     def head_norm(self, x: str, name: str) -> str:
         """Return queries or keys, normed head by head where the model does so."""
         return self.norm(x, name, self.model.head_dim) if self.model.head_norms else x
@@ -135,6 +194,9 @@ class _Step(DecoderStep):
         w, m = self.writer, self.model
         if layer in m.unturned:
             return w.op("Identity", x, name=result) if result else x
+        if m.turned_norms:
+            wide = self.by_its_size(self.rotate(x, *waves, name), f"{name}.l2")
+            return w.cast(wide, np.float16, name=result or f"{name}.l2")
         if m.rotated in (0, m.head_dim):
             return self.rotate(x, *waves, name, result)
         axes, step = w.ints(3), w.ints(1)
@@ -145,19 +207,32 @@ class _Step(DecoderStep):
 
     def attention(self, x: str, h: str, cos: str, sin: str, mask: str | None, layer: int) -> str:
         """Return `x` plus the attention over `h` and what the layer keeps of the past."""
-        m, name, window = self.model, f"model.layers.{layer}.self_attn", self.model.window(layer)
+        m, name = self.model, f"model.layers.{layer}.self_attn"
         inner = replace(self, past=m.kept(layer, self.past))
         new = ".new" if inner.past else ""
-        waves = LOCAL_WAVES if window and m.local_theta else (cos, sin)
+        waves = LOCAL_WAVES if m.window(layer) and m.local_theta else (cos, sin)
         value = f"present.{layer}.value{new}"
         query, key = self._packed(h, name, value) if m.packed else self._apart(h, name, value)
-        query = self.turn(query, layer, waves, f"{name}.q")
+        query = self._tempered(self.turn(query, layer, waves, f"{name}.q"), layer, f"{name}.q.tempered")
         self.turn(key, layer, waves, f"{name}.k", f"present.{layer}.key{new}")
         keys, values = inner.remember(layer, "key"), inner.remember(layer, "value")
-        own = f"{mask}.{window}" if mask and window and inner.total > window else mask
-        mixed = inner.attend(query, keys, values, own, name)
+        mixed = inner.attend(query, keys, values, inner.own_mask(mask, layer), name)
         projected = self.linear(mixed, m.heads * m.head_dim, m.hidden, f"{name}.o_proj")
         return self._added(x, projected, name, f"model.layers.{layer}.post_attention_layernorm")
+
+    def own_mask(self, mask: str | None, layer: int) -> str | None:
+        """Return the name of the mask of a layer: its window's or chunk's where not all keys are in one."""
+        for size, kind in ((self.model.window(layer), "window"), (self.model.chunk(layer), "chunk")):
+            if mask and size and self.total > size:
+                return f"{mask}.{kind}.{size}"
+        return mask
+
+    def _tempered(self, query: str, layer: int, name: str) -> str:
+        """Return queries, grown by their position where the layer's do so."""
+        temper = self.model.temper
+        if temper is None or layer not in temper.layers:
+            return query
+        return self.writer.op("Mul", query, TEMPER, name=name)
 
     def _added(self, x: str, block: str, name: str, norm: str) -> str:
         """Return `x` plus what a block makes, normed and scaled where the model does so."""
@@ -247,15 +322,25 @@ class _Step(DecoderStep):
 
     def swiglu(self, gate: str, up: str, name: str) -> str:
         """Return activation(gate) * up."""
+        if self.model.activation == SILU:
+            return super().swiglu(gate, up, name)
+        return self.writer.op("Mul", self.activated(gate, name), up, name=f"{name}.both")
+
+    def activated(self, x: str, name: str) -> str:
+        """Return the activation of `x`."""
         w, activation = self.writer, self.model.activation
         if activation == SILU:
-            return super().swiglu(gate, up, name)
+            return w.op("Mul", x, w.op("Sigmoid", x, name=f"{name}.sigmoid"), name=f"{name}.silu")
         kind = {"approximate": "tanh"} if activation == GELU_TANH else {}
-        return w.op("Mul", w.op("Gelu", gate, name=f"{name}.gelu", **kind), up, name=f"{name}.both")
+        return w.op("Gelu", x, name=f"{name}.gelu", **kind)
 
     def head(self, h: str, table: str, result: str = LOGITS) -> None:
         """Write the logits of each token of `h`, scaled and capped where the model does so."""
         cap = self.model.logit_cap
         h = self._times(h, self.model.logit_scale, "lm_head.scaled")
-        super().head(h, table, "lm_head.product" if cap else result)
-        self._capped("lm_head.product", cap, "lm_head.capped", result)
+        biased = self.model.head_biased
+        super().head(h, table, "lm_head.product" if cap or biased else result)
+        if biased:
+            w, bias = self.writer, self.writer.weight("lm_head.bias", self.model.vocab, std=0.02)
+            w.op("Add", "lm_head.product", bias, name="lm_head.biased" if cap else result)
+        self._capped("lm_head.biased" if biased else "lm_head.product", cap, "lm_head.capped", result)

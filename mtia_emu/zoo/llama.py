@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
-from .rope import Stretching
+from .rope import Stretching, wave_scale_of
 from .writer import WEIGHT_BYTES, Fact, ModelWriter, fact
 
 LOGITS, LAST = "logits", "model.last"  # the nodes that go by sequences, not by tokens
@@ -155,12 +155,16 @@ class DecoderStep:
         cos, sin = self.rotations(positions)
         mask = self.mask() if self.seq > 1 else None
         for layer in range(m.layers):
-            name = f"model.layers.{layer}"
-            h = self.norm(x, f"{name}.input_layernorm")
-            x = self.attention(x, h, cos, sin, mask, layer)
-            h = self.norm(x, f"{name}.{self.before_network}")
-            x = self.feed_forward(x, h, layer)
+            x = self.block(x, (cos, sin), mask, layer)
         self.logits(self.norm(x, "model.norm"), table)
+
+    def block(self, x: str, waves: tuple[str, str], mask: str | None, layer: int) -> str:
+        """Return what a layer makes of `x`: fp16[batch,seq,hidden]; `waves` are cosine and sine."""
+        name = f"model.layers.{layer}"
+        h = self.norm(x, f"{name}.input_layernorm")
+        x = self.attention(x, h, *waves, mask, layer)
+        h = self.norm(x, f"{name}.{self.before_network}")
+        return self.feed_forward(x, h, layer)
 
     def embed(self, table: str, ids: str) -> str:
         """Return the rows of tokens: fp16[batch,seq,hidden]."""
@@ -168,8 +172,8 @@ class DecoderStep:
 
     def rotations(self, positions: str) -> tuple[str, str]:
         """Return cosine and sine of each position's angles: fp16[batch,1,seq,head_dim], computed in fp32."""
-        scaling = self.model.rope_scaling
-        return self.waves(positions, self.model.frequencies(self.total), scaling.wave_scale if scaling else 1)
+        scale = wave_scale_of(self.model.rope_scaling, self.total)
+        return self.waves(positions, self.model.frequencies(self.total), scale)
 
     def waves(
         self, positions: str, frequencies: np.ndarray, scale: float = 1.0, name: str = "model.rotary_emb"
@@ -204,16 +208,20 @@ class DecoderStep:
     def norm(self, x: str, name: str, size: int = 0) -> str:
         """Return the RMS norm of `x` over its last axis, of `hidden` elements or `size`, computed in fp32."""
         w = self.writer
+        narrow = w.cast(self.by_its_size(x, name), np.float16, name=f"{name}.narrow")
+        weight = w.weight(f"{name}.weight", size or self.model.hidden, std=0.1, mean=1.0)
+        return w.op("Mul", weight, narrow, name=name)
+
+    def by_its_size(self, x: str, name: str) -> str:
+        """Return `x` divided by its root mean square over the last axis: fp32."""
+        w = self.writer
         wide = w.cast(x, np.float32, name=f"{name}.wide")
         square = w.op("Pow", wide, w.constant(np.float32(2)), name=f"{name}.pow")
         mean = w.op("ReduceMean", square, w.ints(-1), name=f"{name}.mean", keepdims=1)
         mean = w.op("Add", mean, w.constant(np.float32(self.model.epsilon)), name=f"{name}.add")
         root = w.op("Sqrt", mean, name=f"{name}.sqrt")
         inverse = w.op("Reciprocal", root, name=f"{name}.rsqrt")
-        wide = w.op("Mul", wide, inverse, name=f"{name}.scaled")
-        narrow = w.cast(wide, np.float16, name=f"{name}.narrow")
-        weight = w.weight(f"{name}.weight", size or self.model.hidden, std=0.1, mean=1.0)
-        return w.op("Mul", weight, narrow, name=name)
+        return w.op("Mul", wide, inverse, name=f"{name}.scaled")
 
     def linear(self, x: str, inner: int, outer: int, name: str) -> str:
         """Return `x` times a weight, which lies transposed, as exporters fold it."""

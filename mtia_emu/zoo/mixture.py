@@ -13,6 +13,7 @@ import numpy as np
 from .llama import DecoderStep, Llama
 from .writer import WEIGHT_BYTES, Fact, ModelWriter, fact
 
+NO_SCORE = np.float32(-3.0e38)  # below every score
 STEEP = 1.702  # of GPT-OSS's gate; source: openai/gpt-oss gpt_oss/torch/model.py, swiglu
 
 
@@ -52,7 +53,9 @@ class Routing:
     Shares sum to 1 over the chosen ones where `normalised`. Beside them there may be a network of `shared`
     elements that all tokens take, by a gate of its own where `gated`. With `biased` the router and all
     experts have biases. `limit` is GPT-OSS's: what is gated is cut off at it, and the gate made steeper.
-    Layers in `dense` have no experts.
+    `inward` is Llama 4's: a share is the sigmoid of its own score, and multiplies what its expert is given.
+    `near` is Phi-3.5-MoE's: a share is that of the best score left, in a softmax of those within it.
+    Layers in `dense` have no experts, and a network of the decoder's `ffn` elements.
     """
 
     experts: int
@@ -63,6 +66,8 @@ class Routing:
     gated: bool = False
     biased: bool = False
     limit: float = 0.0
+    inward: bool = False
+    near: float = 0.0
     dense: frozenset[int] = frozenset()
 
 
@@ -94,19 +99,52 @@ class ExpertLayer:
         return w.op("Add", made, shared, name=f"{name}.both_networks")
 
     def chosen(self) -> tuple[str, str]:
-        """Return shares fp16[tokens, each] and places int64[tokens, each] of experts, by a softmax."""
+        """Return shares fp16[tokens, each] and places int64[tokens, each] of experts, by their scores."""
         w, r, name, hidden = self.step.writer, self.routing, self.name, self.step.model.hidden
         scores = self.step.linear(self.rows, hidden, r.experts, f"{name}.gate")
         if r.biased:
             bias = w.weight(f"{name}.gate.bias", r.experts, std=0.02)
             scores = w.op("Add", scores, bias, name=f"{name}.gate.biased")
+        if r.inward:
+            best, places = w.top(scores, r.each, name=f"{name}.best")
+            return w.op("Sigmoid", best, name=f"{name}.share"), places
         scores = w.cast(scores, np.float32, name=f"{name}.wide")
+        if r.near:
+            return self._near(scores)
         scores = w.op("Softmax", scores, name=f"{name}.softmax", axis=-1)
         best, places = w.top(scores, r.each, name=f"{name}.best")
         if r.normalised:
             whole = w.op("ReduceSum", best, w.ints(1), name=f"{name}.whole", keepdims=1)
             best = w.op("Div", best, whole, name=f"{name}.div")
         return w.cast(best, np.float16, name=f"{name}.narrow"), places
+
+    def _near(self, scores: str) -> tuple[str, str]:
+        """Return shares and places by the sparse mixer: of scores fp32[tokens, experts], one after another.
+
+        A score counts beside the best, m, where (m - score) / max(|score|, m) is at most `near`; the next
+        choice leaves out those before it. Source: arxiv.org/abs/2409.12136, and transformers' phimoe.
+        """
+        w, r, name = self.step.writer, self.routing, self.name
+        least = w.constant(NO_SCORE)
+        size = w.op("Abs", scores, name=f"{name}.size")
+        left, shares, places = scores, [], []
+        for i in range(r.each):
+            best, place = w.top(left, 1, name=f"{name}.best{i}")
+            behind = w.op("Sub", best, scores, name=f"{name}.behind{i}")
+            larger = w.op("Max", size, best, name=f"{name}.larger{i}")
+            behind = w.op("Div", behind, larger, name=f"{name}.part{i}")
+            far = w.op("Greater", behind, w.constant(np.float32(r.near)), name=f"{name}.far{i}")
+            near = w.op("Where", far, least, left, name=f"{name}.near{i}")
+            near = w.op("Softmax", near, name=f"{name}.softmax{i}", axis=-1)
+            shares.append(w.op("GatherElements", near, place, name=f"{name}.share{i}", axis=1))
+            places.append(place)
+            if i + 1 < r.each:
+                row = w.constant(np.arange(r.experts, dtype=np.int64))
+                taken = w.op("Equal", place, row, name=f"{name}.taken{i}")
+                left = w.op("Where", taken, least, left, name=f"{name}.left{i}")
+        share = w.op("Concat", *shares, name=f"{name}.shares.both", axis=1)
+        place = w.op("Concat", *places, name=f"{name}.places", axis=1)
+        return w.cast(share, np.float16, name=f"{name}.narrow"), place
 
     def routed(self, shares: str, places: str) -> str:
         """Return the sum of what chosen experts make of each row: fp16[tokens, hidden].
@@ -119,14 +157,18 @@ class ExpertLayer:
         flat = w.op("Reshape", places, w.ints(count), name=f"{name}.flat")
         x = w.op("Unsqueeze", self.rows, w.ints(1, 2), name=f"{name}.unsqueeze")
         x = w.op("Expand", x, w.ints(self.tokens, each, 1, hidden), name=f"{name}.spread")
+        if self.routing.inward:
+            column = w.op("Unsqueeze", shares, w.ints(2, 3), name=f"{name}.shares")
+            x = w.op("Mul", x, column, name=f"{name}.scaled")
         x = w.op("Reshape", x, w.ints(count, 1, hidden), name=f"{name}.each")
         gate, up = (self._product(x, flat, hidden, ffn, f"{name}.{part}_proj") for part in ("gate", "up"))
         inner = self._cut_off(gate, up) if self.routing.limit else self.step.swiglu(gate, up, name)
         made = self._product(inner, flat, ffn, hidden, f"{name}.down_proj")
         made = w.op("Reshape", made, w.ints(self.tokens, each, hidden), name=f"{name}.made")
-        column = w.op("Unsqueeze", shares, w.ints(2), name=f"{name}.shares")
-        weighted = w.op("Mul", made, column, name=f"{name}.weighted")
-        return w.op("ReduceSum", weighted, w.ints(1), name=f"{name}.sum", keepdims=0)
+        if not self.routing.inward:
+            column = w.op("Unsqueeze", shares, w.ints(2), name=f"{name}.shares")
+            made = w.op("Mul", made, column, name=f"{name}.weighted")
+        return w.op("ReduceSum", made, w.ints(1), name=f"{name}.sum", keepdims=0)
 
     def _product(self, x: str, flat: str, inner: int, outer: int, name: str) -> str:
         """Return rows [count, 1, inner] times the weights of their experts, plus their biases."""

@@ -34,9 +34,13 @@ class RopeScaling:
     wave_scale: float = 1.0
 
     def __call__(self, frequencies: np.ndarray, tokens: int = 0) -> np.ndarray:
-        """Return frequencies with long waves slowed by `factor`, short ones kept, and a ramp between."""
+        """Return frequencies with long waves slowed by `factor`, short ones kept, and a ramp between.
+
+        Where both ends of the ramp are one, as in Llama 4 Scout, it is a step.
+        """
         turns = self.original_context * frequencies / (2 * math.pi)
-        keep = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+        ramp = self.high_freq_factor - self.low_freq_factor
+        keep = (turns - self.low_freq_factor) / ramp if ramp else (turns >= self.low_freq_factor) * 1.0
         keep = np.clip(keep, 0.0, 1.0)
         return frequencies * (keep + (1.0 - keep) / self.factor)
 
@@ -61,10 +65,18 @@ class LongRope:
     long: tuple[float, ...]
     original_context: int
     wave_scale: float = 1.0
+    long_wave_scale: float | None = None
 
     def __call__(self, frequencies: np.ndarray, tokens: int = 0) -> np.ndarray:
         """Return frequencies by the long set where more tokens are in sight than the first context had."""
         return frequencies / np.array(self.long if tokens > self.original_context else self.short)
+
+
+def wave_scale_of(scaling: Stretching | None, tokens: int) -> float:
+    """Return what cosines and sines are scaled by, with so many tokens in sight."""
+    if isinstance(scaling, LongRope) and scaling.long_wave_scale and tokens > scaling.original_context:
+        return scaling.long_wave_scale
+    return scaling.wave_scale if scaling else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ IR_VERSION = 10  # what torch.onnx.export writes with opset 20
 WEIGHT_BYTES = 2  # fp16
 ONNX_TYPES: dict[type[np.generic], int] = {np.float32: 1, np.float16: 10}  # onnx.proto, TensorProto.DataType
 
-Attribute = int | str | list[int]
+Attribute = int | float | str | list[int]
 
 
 class Fact(TypedDict):

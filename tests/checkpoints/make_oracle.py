@@ -94,6 +94,35 @@ MODELS: dict[str, dict[str, Any]] = {
         "model_type": "gpt_oss", "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 5,
         "rope_parameters": YARN | {"truncate": False, "original_max_position_embeddings": 40},
     },
+    "llama4": {
+        "model_type": "llama4_text", "num_hidden_layers": 4, "intermediate_size_mlp": 40,
+        "num_local_experts": 4, "num_experts_per_tok": 2, "interleave_moe_layer_step": 2,
+        "attention_chunk_size": 4, "floor_scale": 7, "attn_scale": 0.5, "rope_parameters": {
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16, "rope_theta": 10000.0,
+        },
+    },
+    "llama4-maverick": {
+        "model_type": "llama4_text", "num_hidden_layers": 2, "intermediate_size_mlp": 40,
+        "num_local_experts": 4, "no_rope_layers": [1, 0], "attention_chunk_size": 64,
+        "use_qk_norm": False, "attention_bias": True,
+        "attn_temperature_tuning": False, "moe_layers": [0],
+    },
+    "ministral3": {
+        "model_type": "ministral3", "rope_parameters": YARN | {
+            "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.3,
+            "original_max_position_embeddings": 4,
+        },
+    },
+    "phi": {"model_type": "phi", "num_key_value_heads": 4},
+    "phimoe": {
+        "model_type": "phimoe", "num_local_experts": 4, "attention_bias": True, "lm_head_bias": True,
+        "router_jitter_noise": 0.2, "rope_parameters": {
+            "rope_type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.6, 1.7, 2.0, 2.2, 2.5],
+            "long_factor": [1.5, 2.0, 4.0, 9.0, 9.0, 9.0, 9.0, 9.0], "rope_theta": 10000.0,
+            "short_mscale": 1.2, "long_mscale": 1.4, "original_max_position_embeddings": 32,
+        },
+    },
     "deepseek_v2": {
         "model_type": "deepseek_v2", "q_lora_rank": None, "topk_method": "group_limited_greedy", "n_group": 4,
         "topk_group": 2, "norm_topk_prob": False,

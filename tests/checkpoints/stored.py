@@ -19,6 +19,23 @@ def about(name: str) -> dict[str, Any]:
     return found
 
 
+TYPES = {
+    "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "uint8": "U8",
+}  # fmt: skip
+
+
+def save_mixed(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Write a safetensors file of tensors of several types."""
+    header, start = {}, 0
+    for name, value in tensors.items():
+        places = [start, start + value.nbytes]
+        header[name] = {"dtype": TYPES[value.dtype.name], "shape": value.shape, "data_offsets": places}
+        start += value.nbytes
+    text = json.dumps(header).encode()
+    data = b"".join(value.tobytes() for value in tensors.values())
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
 def save_tensors(path: Path, tensors: dict[str, np.ndarray], dtype: str = "F16") -> None:
     """Write a safetensors file, as its format says: a length, a header, the data."""
     header, start = {}, 0

@@ -51,7 +51,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"rope_scaling": {"rope_type": "linear"}}, "factor is missing"),
     ({"rope_scaling": {"rope_type": "linear", "factor": float("nan")}}, "factor"),
     ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1], "long_factor": [1]}}, "lengths than 8"),
-    ({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4}}, "above low_freq_factor"),
+    (
+        {"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 5}},
+        "low_freq_factor or above",
+    ),
     ({"rope_scaling": {"rope_type": "yarn", "factor": 8, "rope_theta": 1}}, "above 1"),
     ({"rope_scaling": {"rope_type": "linear", "factor": 1e-320}}, "factor"),
     ({"partial_rotary_factor": 0.01}, "turned part of head_dim is 0"),

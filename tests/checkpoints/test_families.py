@@ -70,6 +70,8 @@ def test_prefill_and_the_step_after_it_are_those_of_transformers(name: str, tmp_
         for key, value in whole.items():
             if key.startswith("present"):
                 axis, kept = value.ndim - 2, model.kept(int(key.split(".")[1]), past)
+                if not kept:
+                    continue
                 given[key.replace("present", "past_key_values")] = value.take(range(past - kept, past), axis)
         after = run(folder, batch | {"seq": PAST + NEW - past, "past": past}, given)
         assert_close(after["logits"], ORACLE[f"{name}/step"])

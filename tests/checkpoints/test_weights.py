@@ -102,13 +102,6 @@ def test_a_checkpoint_is_trained_by_the_logits_of_all_tokens(tmp_path: Path) -> 
     assert (step.items, step.counted) == (8, "tokens")
 
 
-def test_packed_values_are_named(tmp_path: Path) -> None:
-    save_checkpoint("llama", tmp_path)
-    config = about("llama")["config"] | {"quantization_config": {"quant_method": "mxfp4"}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert "packed by 'mxfp4'" in refused(tmp_path, tensors("llama"))
-
-
 def test_values_larger_than_memory_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint("llama", tmp_path)
     monkeypatch.setenv(settings.MEMORY.name, "1000")

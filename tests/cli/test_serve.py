@@ -125,6 +125,25 @@ def test_ways_that_cannot_be_are_refused(words: tuple[str, ...], text: str) -> N
     assert done.exit_code == 2 and text in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--trace x.csv --input-tokens 5",
+        "--trace x.csv --cv 1",
+        "--concurrency 2 --cv 0",
+        "--concurrency 2 --peak 1.5",
+        "--peak 1.5 --cv 2 --rate 3",
+        "--rate 3 --period 60",
+    ],
+)
+def test_a_flag_that_the_load_does_not_read_is_refused(words: str) -> None:
+    done = cli(*TABLE, *words.split())
+    flags = [word for word in words.split() if word.startswith("--")]
+    assert (
+        done.exit_code == 2 and "does not go with" in done.stderr and all(f in done.stderr for f in flags[:2])
+    )
+
+
 def test_ways_are_the_same_on_any_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*TABLE, "--requests", "30", "--over", "concurrency=1,8", "--json", "-")
     found = []

@@ -24,7 +24,7 @@ def cli(*words: str) -> Result:
         ("--clip -1", "--clip -1.0 (right: 0 or more)"),
         ("--keep nan", "--keep nan (right: 0 or more)"),
         ("--embeddings row", "--embeddings 'row' (right: rows or tables)"),
-        ("--optimizer adam{lr=-1}", "lr='-1' (right: a number from 0)"),
+        ("--optimizer adam{lr=-1}", "lr='-1' (right: a number from 0 to below 1e+38)"),
         ("--zero 1", "--zero is of chips that share a step"),
         ("--emit step.ir --steps 2", "--emit writes the graph of a step and does no more (right: no --steps"),
         ("--emit step.ir --json -", "(right: no --json with it)"),

@@ -135,6 +135,10 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         ([f32(4, 5), ints(0, -1, 0), f32(3, 5)], {}),
         ([f32(4, 5), ints(0, -1, 0), f32(3, 5)], {"reduction": "add"}),
     ],
+    "maps": [
+        ([f32(4, 3), f32(3)], {"tape": "2 -> t1, t0 | t0 = mul(x0, x1); t1 = exp(t0)", "to": "fp32 bf16"}),
+        ([f32(2), np.float32(3)], {"tape": "2 -> x1, t0 | t0 = less(x0, x1) : bool", "to": "fp32 bool"}),
+    ],
     "update_rows": [
         (
             [f32(4, 5), f32(4, 1), ints(0, -1, 0), f32(3, 5), None, np.float32(0.1)],
@@ -155,6 +159,17 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         (
             [f32(2, 2, 3, 2), f32(2, 2, 5, 2), f32(2, 2, 5, 6), f32(3, 5)],
             {"tape": "2 -> t0 | t0 = add(x0, x1)", "mask": 1, "diagonal": 2, "guarded": True},
+        ),
+        ([f32(1, 2, 3, 2)] * 3, {"tape": "1 -> t0 | t0 = mul(x0, 0.5)", "totals": True}),
+    ],
+    "attention_back": [
+        (
+            [
+                *(f32(1, n, m, 2) for n, m in ((4, 3), (2, 5), (2, 5), (4, 3))),
+                f32(1, 4, 3, 1),
+                f32(1, 4, 3, 1),
+            ],
+            {"tape": "1 -> t0 | t0 = mul(x0, 0.5)"},
         ),
     ],
     "concat": [([f32(2, 3), f32(2, 1)], {"axis": 1}), ([f32(2)], {"axis": 0})],

@@ -46,8 +46,8 @@ def test_every_pass_is_spelt_by_its_name_and_options() -> None:
     whole = (*passes(FP32, FP16, quantise=Quantise()), *mapping_passes(TINY))
     spelling = ",".join(step.spelling for step in whole)
     assert spelling.endswith(
-        "quantise,fold,fuse-tails,keep-packed,prune,lower-indexing,fuse-maps,fuse-attention,fold,"
-        "split-into-strips{max-bytes=32768},merge-siblings,append-caches,set-weight-layout,prune"
+        "quantise,fold,fuse-tails,keep-packed,prune,lower-indexing,fuse-maps,fuse-states,fuse-attention,"
+        "fold,split-into-strips{max-bytes=32768},merge-siblings,append-caches,set-weight-layout,prune"
     )
     assert parse_passes(spelling) == whole
 

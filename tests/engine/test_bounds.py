@@ -16,6 +16,7 @@ from worked import WORKED
 from mtia_emu.engine.bounds import CycleSplit, roof_cycles, roofs, runner_up, split
 from mtia_emu.engine.events import Events, events
 from mtia_emu.engine.timing import Timeline, timeline
+from mtia_emu.engine.totals import Totals
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.program.isa import Block
 from mtia_emu.results.bounds import BOUNDS
@@ -31,7 +32,7 @@ Case = tuple[Chip, Block]
 def test_the_parts_sum_to_the_time(case: Case) -> None:
     chip, block = case
     ev, time = events(block, chip), timeline(block, chip)
-    parts = split(ev, time, math.ceil(time.cycles))
+    parts = split(Totals(ev), time, math.ceil(time.cycles))
     assert sum(parts.parts.values()) == pytest.approx(math.ceil(time.cycles))
     assert min(parts.parts.values()) >= 0
     assert parts.bound_by in BOUNDS and set(time.busy) <= set(BOUNDS)
@@ -43,7 +44,7 @@ def test_the_parts_sum_to_the_time(case: Case) -> None:
 def test_no_block_is_faster_than_its_roof(case: Case) -> None:
     chip, block = case
     time = timeline(block, chip)
-    assert 0 <= roof_cycles(events(block, chip), chip) <= time.cycles * (1 + 1e-9)
+    assert 0 <= roof_cycles(Totals(events(block, chip)), chip) <= time.cycles * (1 + 1e-9)
 
 
 @settings(max_examples=30)
@@ -67,9 +68,11 @@ def loads(starts: list[float], ends: list[float], busy: float) -> tuple[Events, 
 
 def test_idling_is_told_apart_by_when_it_was() -> None:
     ev, time = loads([10, 60, 80], [30, 70, 100], 30.0)
-    assert split(ev, time, 100) == CycleSplit("dram", 30.0, 40.0, 30.0)  # 10 before, 30 after; 30 in between
-    assert split(ev, time, 100).bound_by == FILL
-    assert split(ev, time, 101).fill_and_drain == 41.0
+    assert split(Totals(ev), time, 100) == CycleSplit(
+        "dram", 30.0, 40.0, 30.0
+    )  # 10 before, 30 after; 30 in between
+    assert split(Totals(ev), time, 100).bound_by == FILL
+    assert split(Totals(ev), time, 101).fill_and_drain == 41.0
 
 
 @given(busy=st.floats(0, 100), fill=st.floats(0, 100))
@@ -83,7 +86,7 @@ def test_what_a_block_is_bound_by(busy: float, fill: float) -> None:
 def test_a_resource_without_commands_of_its_own_waits() -> None:
     ev, time = loads([0, 5], [5, 10], 0.0)
     idle = replace(time, busy={"core": 0.0})
-    assert split(ev, idle, 10) == CycleSplit("core", 0.0, 0.0, 10)
+    assert split(Totals(ev), idle, 10) == CycleSplit("core", 0.0, 0.0, 10)
 
 
 USERS = {  # a resource, a command of OPERANDS that needs it, and one that does not
@@ -106,7 +109,7 @@ def test_a_resource_idles_before_and_after_those_that_need_it(name: str) -> None
     chip = load_chip("tiny")
     time = replace(timeline(both, chip), busy={name: 1.0})
     took = float(time.end[0] - time.start[0])
-    assert split(events(both, chip), time, 1000) == CycleSplit(
+    assert split(Totals(events(both, chip)), time, 1000) == CycleSplit(
         name, 1.0, 1000 - took, pytest.approx(took - 1)
     )
 
@@ -114,7 +117,7 @@ def test_a_resource_idles_before_and_after_those_that_need_it(name: str) -> None
 def test_a_busier_resource_is_named() -> None:
     """Pooling keeps the port busy 203 of 269 cycles: 6 before it, 60 for the last answer."""
     x = WORKED["pool with weights"]
-    found = split(events(x.block, x.chip), timeline(x.block, x.chip), 269)
+    found = split(Totals(events(x.block, x.chip)), timeline(x.block, x.chip), 269)
     assert (
         found == CycleSplit("dma", 203.0, 6.0, 60.0) and found.bound_by == "dma"
     )  # its answer is waited for
@@ -140,7 +143,7 @@ AMOUNTS = {  # of one kind of event, and the cycles below which it cannot be bro
 def test_no_schedule_beats_a_memory(name: str) -> None:
     ev = Events.zeros(2)
     getattr(ev, name)[:] = 320
-    assert roof_cycles(ev, load_chip("tiny")) == 640 / AMOUNTS[name]
+    assert roof_cycles(Totals(ev), load_chip("tiny")) == 640 / AMOUNTS[name]
 
 
 def test_no_schedule_beats_the_arithmetic() -> None:
@@ -148,7 +151,7 @@ def test_no_schedule_beats_the_arithmetic() -> None:
     ev = Events.zeros(2)
     ev.macs[:], ev.mac_dtype[:] = (2560, 1280), (9, 2)
     ev.sram_read_bytes[:] = 320
-    assert roof_cycles(ev, load_chip("tiny")) == 20
+    assert roof_cycles(Totals(ev), load_chip("tiny")) == 20
 
 
 def test_roofs_of_mtia_2i_are_the_published_peaks() -> None:

@@ -19,6 +19,7 @@ from mtia_emu.engine.energy import (
     clock_w,
     dynamic,
     leakage_w,
+    scales,
     spared,
     standing,
     supplied,
@@ -27,6 +28,7 @@ from mtia_emu.engine.energy import (
 from mtia_emu.engine.events import Events, events
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.run import report
+from mtia_emu.engine.totals import Totals
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.machine.units.energy import Energy
 from mtia_emu.program.events import COUNTERS
@@ -107,7 +109,7 @@ def dear() -> Chip:
 
 def costs(block: Block, ev: Events, chip: Chip) -> dict[str, float]:
     """Return what events cost at the chip's own clock and capacities, by part of the joules."""
-    return asdict(supplied(dynamic(block, ev, chip), chip))
+    return asdict(supplied(dynamic(Totals(ev), chip), scales(chip)))
 
 
 def one(field: str, dtype: int = 0) -> Events:
@@ -147,7 +149,7 @@ def test_bytes_of_each_level_are_told_apart() -> None:
     """Each event's number is another: none is taken for another's."""
     levels = [f.name for f in fields(Traffic) if f.name != "host_bytes"]  # which no command moves
     for at, name in enumerate(levels):
-        moved = asdict(traffic(one(name)))
+        moved = asdict(traffic(Totals(one(name))))
         assert [moved[x] for x in levels] == [int(i == at) for i in range(len(levels))]
 
 
@@ -209,8 +211,7 @@ def test_short_runs_pay_for_the_rows_that_they_open() -> None:
     ev, found = one("dram_read_bytes"), []
     for run_bytes in (64.0, 2048.0, 1e9):
         ev.run_bytes[:] = run_bytes
-        block = WORKED["stage"].block
-        found.append(dynamic(block, ev, chip).dram - dynamic(block, ev, free).dram)
+        found.append(dynamic(Totals(ev), chip).dram - dynamic(Totals(ev), free).dram)
         expected = chip.dram_timing.more_activates_per_byte(np.array([run_bytes]), chip.dram.channels)[0]
         assert found[-1] == pytest.approx(expected * 1000e-12, abs=1e-20)
     assert found[0] >= found[1] > found[2] == 0
@@ -220,10 +221,10 @@ def test_code_beside_the_data_costs_what_reading_it_does() -> None:
     """A stream has a burst of code to eight of data, a run of 64 B one to two."""
     coded, plain = load_chip("mtia-2i"), load_chip("mtia-2i", {"dram.ecc_data_bytes": 0})
     coded, plain = (with_energy(x, dram_activate_pj=0.0) for x in (coded, plain))
-    ev, block = one("dram_read_bytes"), WORKED["stage"].block
+    ev = one("dram_read_bytes")
     for run_bytes, share in ((1e9, 1 / 8), (64.0, 1 / 2)):
         ev.run_bytes[:] = run_bytes
-        more = dynamic(block, ev, coded).dram / dynamic(block, ev, plain).dram - 1
+        more = dynamic(Totals(ev), coded).dram / dynamic(Totals(ev), plain).dram - 1
         assert more == pytest.approx(share, rel=0.01)
 
 

@@ -9,7 +9,7 @@ import mtia_emu
 from mtia_emu.engine.launches import Counts, costs, untimed_costs
 from mtia_emu.engine.run import report
 from mtia_emu.machine.chip import load_chip
-from mtia_emu.program.commands import looks_up
+from mtia_emu.program.census import looks_up
 from mtia_emu.program.isa import Program
 from mtia_emu.study.lookups import known_lookups
 

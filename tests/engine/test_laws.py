@@ -16,6 +16,7 @@ from mtia_emu.kernels.rows.tape import parse
 from mtia_emu.engine.energy import dynamic, traffic
 from mtia_emu.engine.events import events
 from mtia_emu.engine.timing import timeline
+from mtia_emu.engine.totals import Totals
 from mtia_emu.machine.chip import Chip, load_chip, validate
 from mtia_emu.program.isa import Block, Opcode, Operand
 from mtia_emu.results.bounds import BOUNDS
@@ -88,10 +89,10 @@ def test_a_better_chip_is_never_slower(key: str, factor: float, case: Case) -> N
 @given(BLOCKS, st.sampled_from([f for f in FASTER if "outstanding" not in f[0]]))
 def test_joules_do_not_depend_on_speed(case: Case, faster: tuple[str, float]) -> None:
     chip, block = case
-    joules = dynamic(block, events(block, chip), chip)
+    joules = dynamic(Totals(events(block, chip)), chip)
     assert all(getattr(joules, f.name) >= 0 for f in fields(joules))
     other = changed(chip, *faster)
-    assert dynamic(block, events(block, other), other) == joules
+    assert dynamic(Totals(events(block, other)), other) == joules
 
 
 @settings(max_examples=30)
@@ -101,7 +102,7 @@ def test_equal_blocks_have_equal_counters(case: Case) -> None:
     first, second = timeline(block, chip), timeline(block, chip)
     np.testing.assert_array_equal(first.end, second.end)
     assert first.busy == second.busy
-    assert traffic(events(block, chip)) == traffic(events(block, chip))
+    assert traffic(Totals(events(block, chip))) == traffic(Totals(events(block, chip)))
 
 
 @settings(max_examples=100)
@@ -123,7 +124,7 @@ def test_outputs_are_written_once_and_inputs_are_read(case: Case) -> None:
 @given(BLOCKS)
 def test_no_less_is_moved_than_there_is(case: Case) -> None:
     chip, block = case
-    moved = traffic(events(block, chip))
+    moved = traffic(Totals(events(block, chip)))
     have = {"dram": moved.dram_read_bytes, "sram": moved.sram_read_bytes}
     put = {"dram": moved.dram_write_bytes, "sram": moved.sram_write_bytes}
     asked = np.isin(block.commands["op"], (Opcode.GATHER, Opcode.POOL))

@@ -133,8 +133,10 @@ def test_bytes_move_from_one_launch_to_the_other(case: tuple[Chip, Block, Block,
     base, plain, after = events(before, chip), events(reader, chip), events(with_head(reader, head), chip)
     written = sum(x.sram_write_bytes.sum() for x in copied) - len(parts) * base.sram_write_bytes.sum()
     tiles = head.tiles
-    assert written == (tiles.rows * tiles.cols)[head.chosen].sum() * 2  # each element once, fp16
-    if (tiles.loads[head.chosen] == 1).all():
+    assert (
+        written == (tiles.arrays.rows * tiles.arrays.cols)[head.chosen].sum() * 2
+    )  # each element once, fp16
+    if (tiles.arrays.loads[head.chosen] == 1).all():
         assert after.sram_read_bytes.sum() - plain.sram_read_bytes.sum() == written
     burst = chip.dram.burst_bytes
     moved = sum(x.dram_read_bytes.sum() for x in copied) - len(parts) * base.dram_read_bytes.sum()
@@ -162,7 +164,7 @@ def test_a_prefetch_takes_what_dram_has_left() -> None:
     chip, reader = TINY, product(TINY, 8, 64, 64)
     tiles = weight_of(reader)
     head = Head(reader.operands[1], tiles, spread(len(tiles), tiles))
-    size = int((tiles.rows * tiles.cols).sum()) * 2
+    size = int((tiles.arrays.rows * tiles.arrays.cols).sum()) * 2
     before = step(chip, 64, 64, "dram")
     whole = timeline(with_prefetch(before, head, range(len(tiles) * PIECES)), chip)
     dram = timeline(before, chip).busy["dram"] + size / 16  # tiny's DRAM moves 16 B a cycle

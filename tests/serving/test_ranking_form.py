@@ -38,7 +38,8 @@ def test_candidates_have_their_mean_and_spread() -> None:
     [
         ("chips = 2", "chips = 1", "2 shards, its server 1 chips"),
         ("chips = 2", "chips = 0", "server.chips"),
-        ("chips = 2", "chip = 2", "chip"),
+        ("chips = 2", "chip = 2", "unknown key 'server.chip'$|key 'server.chips' is missing"),
+        ("share", "shares", r"\.toml: unknown key 'model\.0\.preprocess_shares'$"),
         ("[256, 1024]", "[1024, 256]", "rise"),
         ("remote_s = [0.0024, 0.006]", "remote_s = [0.0024]", "remote_s is not a time"),
         ("remote_s = [0.0024, 0.006]", "remote_s = [0.0024, nan]", "finite"),

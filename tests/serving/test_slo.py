@@ -26,7 +26,8 @@ def test_a_level_is_read_and_printed() -> None:
         ("ttft=x", "'ttft=x' has no number"),
         ("ttft=0", "ttft is 0.0 s"),
         ("ttft=nan", "ttft is nan s"),
-        ("share=2", "share is 2.0"),
+        ("ttft=1,share=2", "share is 2.0"),
+        ("share=0.9", "no limit; right is one of ttft, tpot, e2e"),
         ("", "unknown limit ''"),
     ],
 )

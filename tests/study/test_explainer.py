@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,17 @@ def test_steps_are_judged_by_the_model_on_the_changed_chip(done: Explanation) ->
             assert e.joules_change == pytest.approx(other.joules / done.report.joules - 1), key
 
 
-def test_equal_calls_give_equal_explanations(done: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explainer, "MOST_COUNTED", 0)  # counted anew at each step
+def test_equal_calls_give_equal_explanations(done: Explanation) -> None:
     assert mtia_emu.explain(MODEL, "tiny", dims=DIMS) == done
+
+
+def test_a_step_to_no_chip_says_why(monkeypatch: pytest.MonkeyPatch, done: Explanation) -> None:
+    assert done.effects is not None
+    wrong = [replace(e.step, new=-1) for e in done.effects if e.step.key in ("sram.bytes", "clock_hz")]
+    monkeypatch.setattr(explainer, "steps", lambda *_: wrong)
+    found = mtia_emu.explain(MODEL, "tiny", dims=DIMS).effects
+    assert found is not None and len(found) == 2
+    assert all(e.step.key in e.refused and e.seconds_change == 0 for e in found)
 
 
 def test_a_program_is_only_retimed(done: Explanation) -> None:

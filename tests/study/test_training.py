@@ -176,3 +176,14 @@ def test_the_peak_is_where_most_is_held() -> None:
     assert (found.weights, found.data, found.optimizer) == (tile, tile, 0)
     assert found.activations + found.gradients == 2 * tile, "an operand and a result"
     assert found.capacity == load_chip("tiny").dram.bytes
+
+
+def test_products_of_8_bits_need_a_chip_that_has_them(model: str) -> None:
+    """One of a model whose products are all of 8 bits is refused as one that has others beside them."""
+    with pytest.raises(
+        UserError, match=r"--precision fp8: the matrix unit of tiny has no rate .*right: bf16"
+    ):
+        trained(model, precision="fp8")
+    with pytest.raises(UserError, match="--precision fp8: the matrix unit of tiny"):
+        trained("zoo:llama-tiny", precision="fp8", loss="cross-entropy")
+    assert mtia_emu.training_step(model, "mse", chip="tiny", precision="fp8").graph.nodes

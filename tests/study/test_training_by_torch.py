@@ -23,7 +23,7 @@ from mtia_emu.compiler.reference import evaluate
 import mtia_emu
 from mtia_emu import zoo
 from mtia_emu.sources import open_model
-from mtia_emu.study.training_steps import Plan, StepRunner
+from mtia_emu.study.training_steps import Plan, StepRunner, in_turn
 
 try:
     import torch as found
@@ -172,7 +172,8 @@ def test_steps_are_those_of_torch(name: str) -> None:
     step = mtia_emu.training_step(f"zoo:{name}", kind, optimizer, dims=dims, seed=SEED)
     plan = Plan(STEPS, batch(name), SEED)
     with open_model(f"zoo:{name}", zoo.training_dims(name, dims)) as source:
-        run = StepRunner(source, step, lambda _, given: by_references(step.graph, given), plan, quiet)
+        execute = in_turn(step, lambda _, given: by_references(step.graph, given))
+        run = StepRunner(source, step, execute, plan, quiet)
         held(name, "fp32", run.losses().losses)
 
 

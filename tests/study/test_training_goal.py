@@ -60,7 +60,8 @@ def test_chips_of_a_system_fail_together() -> None:
     [
         ({"failures": "mtbf=3"}, "did you mean 'mtbf_h'"),
         ({"failures": ""}, "unknown option of --failures ''"),
-        ({"failures": "restart_s=0"}, "restart_s='0' .right: a number above 0"),
+        ({"failures": "every_s=0"}, "every_s='0' .right: a number above 0"),
+        ({"failures": "restart_s=-1"}, "restart_s='-1' .right: a number above 0"),
         ({"failures": "mtbf_h=inf"}, "mtbf_h='inf'"),
         ({"failures": "chips=1.5"}, "a whole number above 0"),
         ({"failures": "chips=2,chips=3"}, "gives chips twice"),
@@ -73,3 +74,16 @@ def test_chips_of_a_system_fail_together() -> None:
 def test_what_is_wrong_is_said_before_anything_is_built(words: dict[str, Any], text: str) -> None:
     with pytest.raises(UserError, match=text):
         Goal(**words)
+
+
+def test_nothing_is_lost_to_a_start_that_takes_no_time(step: Training) -> None:
+    whole = Goal(failures="chips=64,restart_s=0").of(step)
+    assert whole is not None and whole.stops is not None and whole.stops.restarts == 0
+
+
+@pytest.mark.parametrize(
+    "failing", ["chips=1e12", "chips=16384,every_s=1e12", "checkpoint_s=1e-3,every_s=1e-12"]
+)
+def test_a_training_that_does_not_end_is_refused(step: Training, failing: str) -> None:
+    with pytest.raises(UserError, match=r"such a training does not end \(right: fewer chips"):
+        Goal(1e12, failing).of(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from mtia_emu.sweeps.spec import Spec, make_spec
 from mtia_emu.zoo.operators import Gemm
 
+sys.path.append(str(Path(__file__).parents[1]))  # of the browser
 Make = Callable[..., Spec]
 
 

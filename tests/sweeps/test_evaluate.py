@@ -212,3 +212,25 @@ def test_a_model_of_a_sweep_has_mappings_of_its_own(make: Any, product: Path, tm
     assert make_job(fixed).digest != job.digest
     with pytest.raises(UserError, match="no layer 'other'"):
         reference(Evaluator(make_job(make(model=[{"model": str(product), "mapping": f"other: {text}"}]))))
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ({"system": ["nowhere"]}, "unknown system 'nowhere'"),
+        ({"system": ["none", "tiny-board"], "parallel": ["tp=2", "tq=2"]}, "'tq'; did you mean 'tp'"),
+        ({"system": ["tiny-board"], "links.lnik.bytes_per_s": [1e9]}, "links.lnik.bytes_per_s 'lnik'"),
+        ({"system": ["tiny-board"], "links.link.bytes": [1e9]}, "links.link.bytes"),
+    ],
+)
+def test_a_system_that_no_point_could_have_is_refused_before_the_first(
+    make: Any, axes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        make_job(make(set=axes, constraints=[]))
+
+
+def test_a_link_that_one_of_the_systems_has_is_an_axis(make: Any) -> None:
+    """The points of the other system fail by themselves: the store says why."""
+    axes = {"system": ["tiny-board", "yosemite-v3"], "links.link.bytes_per_s": [1e9]}
+    make_job(make(set=axes, constraints=[]))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+from browser import Browser
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -220,6 +221,38 @@ def test_the_page_opens_in_a_browser(store: Store, tmp_path: Path) -> None:
     assert drawn.count('class="main-svg"') >= 5 and 'class="parcoords' in drawn and "<img" not in drawn
     assert "PWNED" in drawn  # shown as text
     _look(tmp_path / "page.png")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed to open the page in")
+def test_a_chip_that_is_clicked_is_shown(store: Store, tmp_path: Path) -> None:
+    """A click on a spot fills the part below; at no width is the page wider than the window."""
+    study = Study.of(store, layers=True)
+    write_page(study, tmp_path / "r.html")
+    with Browser() as browser:
+        for width in (360, 800, 1600):
+            browser.open(tmp_path / "r.html", width=width, dark=width == 800)
+            assert browser.ask("document.body.dataset.ready") == "yes" and not browser.asked[1:]
+            assert browser.ask("document.documentElement.scrollWidth") <= width
+            assert browser.ask("document.getElementById('chosen').textContent") == "tiny"
+        assert browser.ask("document.querySelectorAll('#front .points path').length") >= len(study.good)
+        browser.click("#front .scatterlayer .trace:nth-child(2) .points path")
+        chosen = browser.ask("document.getElementById('chosen').textContent")
+        assert chosen.startswith("point ")
+        command = browser.ask("document.getElementById('again').textContent")
+        row = next(r for r in study.good if f"point {r.index}" == chosen)
+        assert all(f"{key}={value}" in command for key, value in row.params.items() if key != "name")
+
+
+def test_a_page_begins_with_what_matters(store: Store) -> None:
+    study = Study.of(store, layers=True)
+    html = page(study)
+    found = re.search(r'class="verdict">(.*?)</p>', html)
+    assert found is not None and f"the best of {len(study.good)} chips is at" in found[1]
+    name = study.spec.objectives[0]
+    shares, chance = study.sensitivity(name), study.by_chance(name)
+    key = max(shares, key=lambda k: shares[k])
+    assert (f"{key} explains" in found[1]) == (shares[key] > chance[key])
+    assert '<dl class="tiles">' in html and f"n = {len(study.good)} points" in html
 
 
 def _look(picture: Path) -> None:

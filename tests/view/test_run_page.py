@@ -133,5 +133,10 @@ def test_every_figure_is_named_for_those_who_hear_it(
     browser.open(tmp_path / "run.html", dark=True)
     names = browser.ask("[...document.querySelectorAll('svg')].map(s => s.getAttribute('aria-label'))")
     assert all(re.match(r"[A-Z].+\. .+", name) for name in names)
-    axes = browser.ask("[...document.querySelectorAll('svg .axis')].map(t => t.textContent)")
-    assert axes and all(re.search(r"[\w)], \S+$", text) for text in axes)
+    script = "[...document.querySelectorAll('svg')].map(s => ['.axis', '.tick'].map("
+    script += "c => [...s.querySelectorAll(c)].map(t => t.textContent)))"
+    figures = browser.ask(script)
+    assert any(labels for labels, _ in figures)
+    for labels, ticks in figures:  # a unit stands at the axis, or at each of its numbers
+        for text in labels:
+            assert re.search(r"[\w)], \S+$", text) or all(re.search(r"\d \S*[sJ]$", tick) for tick in ticks)

@@ -22,6 +22,7 @@ from mtia_emu.types import BOOL, FP32, FP64, STORED
 
 from ...graph import Node
 from ...ops.base import integer, integers, number
+from ...ops.maps import tape_of_maps
 from ...user_kernels import user_rule
 from ..steps import Schedule
 from ..views import View, channels_last, packed
@@ -96,6 +97,16 @@ def _function(schedule: Schedule, node: Node) -> list[View]:
 
 def _map(schedule: Schedule, node: Node) -> list[View]:
     return _run_map(schedule, node, parse(str(node.attrs["tape"])))
+
+
+def _maps(schedule: Schedule, node: Node) -> list[View]:
+    """Schedule an elementwise tape that keeps several values, all of one shape."""
+    inputs, results = schedule.operands(node), [schedule.result(node, i) for i in range(len(node.outputs))]
+    tape, left = inline(tape_of_maps(node.attrs)[0], schedule.numbers(node.inputs, 0))
+    shape = results[0].shape
+    views = [_at_hand(schedule, node, inputs[i], shape).expand(shape) for i in left]
+    schedule.step(node, "map", views, results, tape=str(tape))
+    return results
 
 
 def _cast(schedule: Schedule, node: Node) -> list[View]:
@@ -289,6 +300,7 @@ RULES: dict[str, Rule] = {
     "layernorm": norm,
     "log_softmax": softmax,
     "map": _map,
+    "maps": _maps,
     "matmul": matmul,
     "matmul_map": matmul_map,
     "matmul_packed": matmul_packed,

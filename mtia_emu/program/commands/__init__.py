@@ -34,7 +34,6 @@ __all__ = (
     "MemoryDoors",
     "Queue",
     "batches",
-    "looks_up",
     "queue_numbers",
     "table",
     "table_of",
@@ -115,11 +114,6 @@ def queue_numbers(kind: CommandKind, batch: Batch) -> Array | int:
         return usual
     flag, queue = kind.flagged
     return np.where(batch.commands["flags"][batch.at] & flag > 0, QUEUES.index(queue), usual)
-
-
-def looks_up(block: Block) -> bool:
-    """Return whether a block pools rows whose number only data tell: embedding bags."""
-    return bool(POOLS[block.commands["op"]].any())
 
 
 def batches(block: Block, chip: Chip, commands: Array | None = None) -> Iterator[tuple[CommandKind, Batch]]:

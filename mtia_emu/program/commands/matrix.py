@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...numerics import tile_matmul, zero_products
+from ...numerics import multiply_tiles
 from ...types import DType
 from ..columns import MOST, CommandColumns
 from ..events import DTYPE_NAMES, Events
@@ -80,8 +80,7 @@ class MultiplyTiles(CommandKind):
             acc = run.take(pe, c[DST], m, n)
         vector = c[FLAGS] & VECTOR
         name = "fp32" if vector else run.block.slots[c[SRC0]].dtype.name
-        tile_matmul(a, b, acc, int(k) if vector else run.chunk(name, int(k)))
-        if zeros := zero_products(a, b):
+        if zeros := multiply_tiles(a, b, acc, int(k) if vector else run.chunk(name, int(k))):
             run.note_zeros(pe, name, zeros)
 
     def show(self, c: Any, block: Block) -> str:

@@ -52,7 +52,7 @@ class ActivityChart:
     @property
     def columns(self) -> Row:
         """Return the table's columns."""
-        return ["unit", "busy on average", f"longest rest, {self.x.unit}", f"it starts at, {self.x.unit}"]
+        return ["unit", "busy on average", *map(self.x.headed, ("longest rest", "it starts at"))]
 
     def rows(self) -> list[Row]:
         """Return the table's rows."""

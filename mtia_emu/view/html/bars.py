@@ -48,7 +48,7 @@ class BarChart:
     @property
     def columns(self) -> Row:
         """Return the table's columns."""
-        names = [f"{name}, {self.x.unit}" for name in self.names]
+        names = [self.x.headed(name) for name in self.names]
         return ["bar", *names, *(["sum"] if len(names) > 1 else []), "low", "high"]
 
     def rows(self) -> list[Row]:
@@ -153,7 +153,7 @@ class Tornado:
     @property
     def columns(self) -> Row:
         """Return the table's columns."""
-        return ["input", "at its low end", f"result, {self.x.unit}", "at its high end", "result", "a guess"]
+        return ["input", "at its low end", self.x.headed("result"), "at its high end", "result", "a guess"]
 
     def ordered(self) -> list[TornadoBar]:
         """Return the swings, the widest first."""
@@ -223,7 +223,7 @@ class TimeChart:
     @property
     def columns(self) -> Row:
         """Return the table's columns."""
-        return ["what", f"from, {self.x.unit}", "to", "or as late as"]
+        return ["what", self.x.headed("from"), "to", "or as late as"]
 
     def rows(self) -> list[Row]:
         """Return the table's rows."""
@@ -243,7 +243,7 @@ class TimeChart:
             look = f"fill {series(span.group)}"
             x0, x1 = along(span.start), along(span.end)
             box = el("rect", x=x0, width=max(x1 - x0, 2.0), y=y, height=THICK, class_=look)
-            text = f"{span.name}: {self.x.show(span.start)} to {self.x.show(span.end)} {self.x.unit}"
+            text = f"{span.name}: {self.x.show(span.start)} to {self.x.amount(span.end)}"
             if span.late is not None and span.late > span.end:
                 rest = el("rect", x=x1, width=along(span.late) - x1, y=y, height=THICK, class_=f"{look} pale")
                 parts.append(pointed(rest, f"{text}, or as late as {self.x.show(span.late)}"))

@@ -84,7 +84,7 @@ class LineChart:
         return [
             pointed(
                 el("circle", cx=on.x(x), cy=on.y(y), r=5, class_=f"hit {series(number)}"),
-                f"{line.name}: {self.y.show(y)} at {self.x.show(x)} {self.x.unit}",
+                f"{line.name}: {self.y.show(y)} at {self.x.amount(x)}",
             )
             for x, y in list(zip(line.across, line.up, strict=True))[:: -(-len(line.across) // SPARSE)]
             if math.isfinite(x) and math.isfinite(y)

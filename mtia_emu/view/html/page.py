@@ -101,25 +101,44 @@ def footer(text: str) -> Element:
     return el("footer", text)
 
 
-def page(title: str, parts: Sequence[Element]) -> str:
+@dataclass(frozen=True)
+class Alive:
+    """What makes a page answer to clicks: its policy, more style, and scripts, none of a stranger's.
+
+    A script is its `type`, "" for JavaScript, its id, and its text.
+    """
+
+    policy: str
+    style: str
+    scripts: Sequence[tuple[str, str, str]]
+
+
+def page(title: str, parts: Sequence[Element], alive: Alive | None = None) -> str:
     """Return the page as HTML. A header stands first, a footer last; figures and sections between flow."""
     style = (resources.files(__package__) / "style.css").read_text(encoding="utf-8")
     head = el(
         "head",
         el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        el("meta", http_equiv="Content-Security-Policy", content=alive.policy if alive else POLICY),
         el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name="color-scheme", content="light dark"),
         el("title", title),
     )
     sheet = Element("style")
-    sheet.text = style  # not cleaned: it is ours, and keeps its lines
+    sheet.text = style + (alive.style if alive else "")  # not cleaned: it is ours, and keeps its lines
     head.append(sheet)
     first = [p for p in parts if p.tag in ("header", "dl")]
     last = [p for p in parts if p.tag == "footer"]
     middle = [p for p in parts if p not in first and p not in last]
     body = el("body", el("main", *first, el("div", *middle, class_="flow")), *last)
+    body.extend(_script(*script) for script in (alive.scripts if alive else ()))
     return "<!doctype html>\n" + markup(el("html", head, body, lang="en")) + "\n"
+
+
+def _script(kind: str, name: str, text: str) -> Element:
+    element = el("script", type=kind or None, id=name or None)
+    element.text = text  # not cleaned, as a style sheet
+    return element
 
 
 def write_page(path: str | os.PathLike[str], title: str, parts: Sequence[Element]) -> None:

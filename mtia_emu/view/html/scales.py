@@ -50,8 +50,12 @@ class ChartAxis:
 
     @property
     def label(self) -> str:
-        """Return name and unit, as in "die area, mm2"."""
-        return f"{self.name}, {self.unit}"
+        """Return name and unit, as in "die area, mm2"; the name alone where each number says its unit."""
+        return self.headed(self.name)
+
+    def headed(self, name: str) -> str:
+        """Return a heading of such numbers: a name, and the unit where they do not say it."""
+        return name if self.show(1.0).endswith(self.unit) else f"{name}, {self.unit}"
 
     def amount(self, value: float) -> str:
         """Return a number with its unit, unless the way in which it is written has one."""

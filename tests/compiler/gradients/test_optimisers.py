@@ -110,7 +110,8 @@ def test_the_spelling_comes_back() -> None:
     [
         ("adamx", "unknown optimizer 'adamx'; did you mean 'adam"),
         ("adam{rate=1}", "unknown option of adam 'rate'"),
-        ("adam{lr=fast}", "lr='fast' .right: a number from 0"),
+        ("adam{lr=fast}", "lr='fast' .right: a number from 0 to below 1e.38"),
+        ("adam{lr=1e40}", "lr='1e40' .right: a number from 0 to below 1e.38"),
         ("adam{beta1=1}", "beta1='1' .right: a number from 0 to below 1"),
         ("sgd{nesterov=1}", "nesterov='1' .right: true or false"),
         ("sgd{lr=nan}", "lr='nan'"),

@@ -162,9 +162,9 @@ def test_the_order_keeps_all_nodes_each_behind_what_it_reads(chosen: list[tuple[
 @pytest.mark.parametrize(
     ("parallel", "recipe", "words"),
     [
-        ("pp=2", {}, "training is split over dp and tp"),
+        ("cp=2", {}, "training is split over dp, tp and pp"),
         ("dp=3", {}, "a batch of 4 .* does not divide among 3"),
-        ("dp=2", {"accumulate": 2}, "--accumulate does not go with --parallel"),
+        ("dp=2,mb=2", {}, "training has those of --accumulate"),
         ("tp=7", {}, "no weight of .* divides among so many"),
     ],
 )

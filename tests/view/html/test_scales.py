@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtia_emu.view import units
 from mtia_emu.view.html.scales import ChartAxis, dollars, plain, scale, share
 
 NUMBERS = st.lists(st.floats(-1e15, 1e15), min_size=1, max_size=9)
@@ -56,3 +57,10 @@ def test_an_axis_without_a_unit_is_refused() -> None:
         ChartAxis("odds", "")
     assert ChartAxis("power", "MW").label == "power, MW" and ChartAxis("power", "MW").amount(386) == "386 MW"
     assert ChartAxis("NPV", "$", show=dollars).amount(1e9) == "$1 B"
+
+
+def test_a_unit_stands_at_the_axis_or_at_its_numbers() -> None:
+    assert ChartAxis("die area", "mm2").label == "die area, mm2"
+    assert ChartAxis("cost", "$", show=dollars).label == "cost, $"
+    timed = ChartAxis("time", "s", show=units.seconds)
+    assert (timed.label, timed.headed("rest"), timed.amount(0.02)) == ("time", "rest", "20.0 ms")
