@@ -103,7 +103,7 @@ register(
 def _split(query: Query) -> NodeSplit:
     operands = split_attention(query, 3)
     each = operands[0]
-    return NodeSplit(operands, (each,) * (1 + bool(query.attrs.get("totals", False))))
+    return NodeSplit(operands, (each,) * (1 + bool(query.node.attrs.get("totals", False))))
 
 
 def split_attention(query: Query, extras: int) -> tuple[Layout | None, ...]:
