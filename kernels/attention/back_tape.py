@@ -40,6 +40,7 @@ def _back(tape: Tape) -> tuple[Tape, float] | None:
         return source + AHEAD if source > 0 else source - 1
 
     factors: dict[Source, float] = {0: 1.0}
+    scales: list[Source] = []
     hidden: list[Source] = []
     for index, step in enumerate(tape.steps):
         active = [i for i, s in enumerate(step.sources) if s in factors and not isinstance(s, float)]
@@ -49,6 +50,8 @@ def _back(tape: Tape) -> tuple[Tape, float] | None:
             other = step.sources[1 - active[0]] if len(sources) == 2 and len(active) == 1 else None
             if step.function == "mul" and isinstance(other, float):
                 through *= other
+            elif step.function == "mul" and other is not None:
+                scales.append(moved(other))
             elif step.function == "div" and active == [0] and isinstance(other, float):
                 through /= other
             elif step.function == "where" and active == [1]:
@@ -62,6 +65,8 @@ def _back(tape: Tape) -> tuple[Tape, float] | None:
         return None
     powers = build.call("exp", build.call("sub", moved(result), 2))
     ds = build.call("mul", powers, distance)
+    for scale in scales:
+        ds = build.call("mul", ds, scale)
     for where in hidden:
         ds = build.call("where", where, ds, 0.0)
     return build.done(powers, ds), factors[result]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import cache
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from mtia_emu.compiler.gradients.marks import BACKWARD
 from mtia_emu.compiler.gradients.step import TrainingStep
 from mtia_emu.compiler.graph import Node
+from mtia_emu.compiler.ops import fused_attention
 from mtia_emu.compiler.ops.collectives import COLLECTIVES
 from mtia_emu.compiler.partition.lockstep import evaluate_split
 from mtia_emu.compiler.partition.mesh import parse_parallel
@@ -63,6 +65,19 @@ def test_all_ranks_together_compute_the_step_of_one(name: str, parallel: str, ze
     states = one.graph.states
     for out, (_, layout) in made.split.outputs.items():
         assert out not in states or layout.dims == made.split.inputs[states[out]].dims, "states lie in place"
+
+
+@pytest.mark.parametrize("parallel", ["dp=2", "dp=2,tp=2"])
+def test_attention_that_goes_back_at_once_is_split_by_heads(parallel: str) -> None:
+    with mock.patch.object(fused_attention, "SCORES", 0):
+        loss, optimizer, dims = MODELS["llama-tiny"]
+        one = mtia_emu.training_step("zoo:llama-tiny", loss, optimizer, dims=dims, seed=0)
+    assert any(node.op == "attention_back" for node in one.graph.nodes)
+    feed = {n: x for n, x in inputs(one).items() if n in one.graph.inputs}
+    made, plain = split_step(one, parse_parallel(parallel), 0), step("llama-tiny")
+    got = evaluate_split(made.split, feed)
+    for out, right in evaluate(plain.graph, feed).items():
+        np.testing.assert_allclose(got[out], right, rtol=1e-4, atol=1e-5 * np.abs(right).max())
 
 
 def test_each_gradient_is_exchanged_once_and_in_two_halves_where_it_is_shared_out() -> None:
