@@ -68,7 +68,8 @@ RECIPE = (
         default=1,
         show_default=True,
         metavar="INT",
-        help="Micro-batches of a step, whose gradients are averaged.",
+        help="Micro-batches of a step, each as large as the model's batch; gradients are averaged. Over "
+        "chips they are summed before they are exchanged; stages of a pipeline take turns with them.",
     ),
     click.option(
         "--embeddings",
@@ -93,7 +94,8 @@ SPREAD = (
         "--parallel",
         metavar="AXES",
         help="How its chips share a step: dp=8 (the batch; gradients are summed), tp=2 (weights and heads), "
-        "or both.  [default: all of its chips in dp]",
+        "pp=4 (layers, in stages of a pipeline), or several. With pp: schedule=1f1b (the default) or gpipe, "
+        "vp=2 (stages a chip, interleaved), stages=time.  [default: all of its chips in dp]",
     ),
     click.option(
         "--zero",
@@ -128,6 +130,13 @@ EXECUTION = (
         show_default=True,
         metavar="INT",
         help="Steps to execute; without them a step is timed and priced only.",
+    ),
+    click.option(
+        "--schedule",
+        metavar="NAME{OPTIONS}",
+        help="Learning rates of executed steps, as shares of the optimizer's: constant, cosine, linear, "
+        "polynomial, step or exponential, as in cosine{total=1000,warmup=100,floor=0.1} or "
+        "step{every=30,gamma=0.1}; warmup= goes with each.",
     ),
     click.option(
         "--data",
@@ -179,9 +188,12 @@ def train(model: str, **flags: Any) -> None:
           --loss cross-entropy --optimizer adamw
       mtia-emu train zoo:llama-tiny --dim batch=4 --loss cross-entropy --optimizer adamw \\
           --system mtia-2i-server --parallel dp=2,tp=2 --zero 3 --steps 3 --check
+      mtia-emu train zoo:llama-tiny --dim batch=4 --loss cross-entropy --optimizer adamw \\
+          --system mtia-2i-server --parallel dp=2,pp=4,schedule=1f1b --accumulate 8 --clip 1
       mtia-emu train zoo:llama-3-8b --dim seq=2048 --chip mtia-300 --precision bf16 \\
           --loss cross-entropy --optimizer adamw --until 15e12 --failures chips=1024
-      mtia-emu train zoo:gpt-tiny --loss cross-entropy --optimizer adamw --steps 20 --html train.html
+      mtia-emu train zoo:gpt-tiny --loss cross-entropy --optimizer adamw --steps 20 \\
+          --schedule 'cosine{total=20,warmup=4}' --html train.html
       mtia-emu train model.onnx --loss mse --emit step.ir
     """
     if flags["emit"]:
@@ -201,6 +213,7 @@ def train(model: str, **flags: Any) -> None:
             failures=flags["failures"],
             steps=flags["steps"],
             data=read_inputs(flags["data"]),
+            schedule=flags["schedule"],
             check=flags["check"],
             seed=flags["seed"],
             settings=o.parse_settings(flags["settings"]),
@@ -220,7 +233,7 @@ def _recipe(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _emit(model: str, flags: dict[str, Any]) -> None:
-    words = "system parallel zero until failures steps data check json_file html_file"
+    words = "system parallel zero until failures steps schedule data check json_file html_file"
     for name in words.split():
         if flags[name]:
             flag = name.removesuffix("_file")

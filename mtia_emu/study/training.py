@@ -74,6 +74,7 @@ class TrainingWords(RecipeWords, total=False):
     seed: int
     check: bool
     rates: Callable[[int], float] | None
+    schedule: str | None
     until: float | None
     failures: str | None
 
@@ -117,9 +118,10 @@ def train(
 
     `loss` is cross-entropy, bce, bce-with-logits or mse; `optimizer` a text as `adamw{lr=3e-4}`. The other
     keywords are the fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep, embeddings,
-    rounding; of `Plan`: steps, data, seed, check, rates; of `Goal`: with `until` or `failures` the result
-    says what the whole training takes; and of `Sharing`: with a `system` the step is split over its chips by
-    `parallel`, as in dp=4,tp=2; `zero` is the stage of ZeRO, 1 to 3, of what is shared out over dp.
+    rounding; of `Plan`: steps, data, seed, check, rates, schedule; of `Goal`: with `until` or `failures` the
+    result says what the whole training takes; and of `Sharing`: with a `system` the step is split over its
+    chips by `parallel`, as in dp=4,tp=2,pp=2; `zero` is the stage of ZeRO, 1 to 3, of what is shared out over
+    dp.
     `check` holds the losses to the same steps in fp32 by onnxruntime. Raises `UserError` for what does not
     fit.
     """

@@ -17,6 +17,7 @@ from mtia_emu.compiler.ops.draws import DRAWS
 from ..errors import UserError, refuse_unknown
 from ..results.training import Losses
 from ..sources import Source
+from .rates import rate_schedule
 from .training_oracle import StepOracle
 
 Array = np.ndarray[Any, Any]
@@ -35,6 +36,7 @@ FIRST_SCALE, GROWS_AFTER = (
     65536.0,
     2000,
 )  # of a loss in fp16: as torch.amp.GradScaler begins, and how it grows
+NUDGES = 8  # runs from weights that differ in their last digit, where losses part from the oracle's
 SEEDS_APART = (
     0x9E3779B1  # draws between those of two seeds, an odd number of them: 2^32 over the golden ratio
 )
@@ -45,7 +47,8 @@ class Plan:
     """What training is asked to do beside the recipe of its step.
 
     `data` are arrays by input name, one batch or several along a first axis, which are taken in turn; without
-    them one seeded batch is seen at every step. `rates` gives the learning rate of each step, from 1.
+    them one seeded batch is seen at every step. `rates` gives the learning rate of each step, from 1, or a
+    `schedule` what it takes of the optimiser's, as a text: "cosine{total=1000,warmup=100}".
     """
 
     steps: int = 0
@@ -53,12 +56,24 @@ class Plan:
     seed: int = 0
     check: bool = False
     rates: Callable[[int], float] | None = None
+    schedule: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what only executed steps can answer where none is executed."""
-        for asked, flag in ((self.check, "--check"), (self.data is not None, "--data")):
+        flags = {"--check": self.check, "--data": self.data is not None}
+        for flag, asked in {**flags, "--schedule": self.schedule is not None}.items():
             if asked and not self.steps:
                 raise UserError(f"{flag} is of steps that are executed (right: --steps INT too)")
+        if self.rates is not None and self.schedule is not None:
+            raise UserError("rates and a schedule say the same thing twice (right: one of them)")
+        if self.schedule is not None:
+            rate_schedule(self.schedule)
+
+    def rate(self, step: int, own: float) -> float:
+        """Return the learning rate of a step, from 1, given the optimiser's `own`."""
+        if self.rates is not None:
+            return self.rates(step)
+        return own if self.schedule is None else own * rate_schedule(self.schedule).factor(step)
 
 
 def in_turn(step: TrainingStep, execute: Callable[[int, Arrays], Arrays]) -> Execute:
@@ -81,7 +96,7 @@ class StepRunner:
     """Steps of a recipe, executed: `execute` gives weights and states behind a step, and its other outputs.
 
     `exact` are the steps in fp32 that they are held to, where they are. Steps in `skips`, from 1, change
-    nothing.
+    nothing. With a `nudge`, a seed, each weight begins a last digit above or below its own.
     """
 
     source: Source
@@ -91,6 +106,7 @@ class StepRunner:
     progress: Progress
     exact: TrainingStep | None = None
     skips: tuple[int, ...] = ()
+    nudge: int = 0
 
     def losses(self) -> Losses:
         """Return the loss of each step, beside that of the oracle."""
@@ -102,7 +118,13 @@ class StepRunner:
         execute = in_turn(self.exact, oracle)
         held = replace(self, step=self.exact, execute=execute, exact=None, skips=tuple(skipped))
         name = oracle.name if precision == "fp32" else f"{oracle.name} in fp32"
-        return Losses(seen, tuple(held._run([])), name, TOLERANCE[precision], tuple(skipped))
+        found = Losses(seen, tuple(held._run([])), name, TOLERANCE[precision], tuple(skipped))
+        return found if found.within else replace(found, spread=held._spread(found.expected))
+
+    def _spread(self, losses: Sequence[float]) -> tuple[float, ...]:
+        """Return how far the loss of each step moves at most where first weights change by a last digit."""
+        runs = [tuple(replace(self, nudge=seed)._run([])) for seed in range(1, NUDGES + 1)]
+        return tuple(max(abs(x - loss) for x in each) for loss, *each in zip(losses, *runs, strict=True))
 
     def _run(self, skipped: list[int]) -> Iterator[float]:
         """Yield the loss of each step; steps whose gradients are not finite are added to `skipped`."""
@@ -128,8 +150,7 @@ class StepRunner:
 
         Random bits are of that number and the seed.
         """
-        rates = self.plan.rates
-        rate = rates(step) if rates is not None else self.step.recipe.optimiser.lr
+        rate = self.plan.rate(step, self.step.recipe.optimiser.lr)
         scalars = {n: np.asarray(v, np.float32) for n, v in ((RATE, rate), (STEP, step), (SCALE, scale))}
         draw = (self.plan.seed * SEEDS_APART + batch) % DRAWS
         return {**scalars, DRAW: np.asarray(draw, np.uint32)}
@@ -143,10 +164,17 @@ class StepRunner:
                     f"{self.source.name}: the weights %{name} are absent, so the step can be timed but not "
                     "executed (right: put the weights' file beside the model, or leave out --steps)"
                 )
-            kept[name] = const.array(name).astype(step.graph.inputs[name].dtype.numpy)
+            kept[name] = self._nudged(name, const.array(name).astype(step.graph.inputs[name].dtype.numpy))
             if f"{name}.master" in step.states:
                 kept[f"{name}.master"] = const.array(name).astype(np.float32)
         return {n: np.zeros(k.shape, np.float32) for n, k in step.states.items()} | kept
+
+    def _nudged(self, name: str, weights: Array) -> Array:
+        if not self.nudge:
+            return weights
+        draw = np.random.default_rng([self.nudge, *name.encode()])
+        up = np.where(draw.integers(0, 2, weights.shape), np.inf, -np.inf).astype(weights.dtype)
+        return np.asarray(np.nextafter(weights, up))
 
     def _batches(self) -> Iterator[Arrays]:
         """Yield the batches, each an array for each input of the model and the target."""

@@ -199,6 +199,14 @@ def _losses(page: Page, t: Training) -> RenderableType:
                 "green" if losses.passed else "bold red",
             )
         )
+        if losses.chaotic:
+            first, most = losses.chaotic[0], max(losses.spread) / losses.largest
+            said = (
+                f"from step {first} on losses follow last digits: {losses.oracle} itself, from weights that "
+                f"differ in theirs, parts by {most:.3g} of the largest loss. Steps are held to that as well "
+                "(a smaller rate, lr=, tells more)"
+            )
+            body.append(page.text(said, "yellow"))
     return page.section("Losses", *body, note=f"{units.many(count, 'step')} executed")
 
 
@@ -223,7 +231,8 @@ def training_json(t: Training) -> dict[str, Any]:
         own["pipeline"] = {**asdict(t.pipeline), **shares}
     losses = t.losses
     if losses is not None:
-        checked = {"error": losses.error, "passed": losses.passed} if losses.expected else {}
+        more = {"error": losses.error, "passed": losses.passed, "chaotic": losses.chaotic}
+        checked = more if losses.expected else {}
         own["losses"] = {**asdict(losses), **checked}
     return {**as_json(t.report, t.gpu), "training": own}
 

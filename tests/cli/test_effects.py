@@ -518,7 +518,7 @@ CALLS: dict[tuple[str, str], tuple[str, str, str, str]] = {
             "--chip": "mtia-1", "--set": "dram.channels=1", "--dim": "batch=2", "--loss": "mse",
             "--output": "logits", "--optimizer": "adam", "--precision": "bf16", "--clip": 1, "--keep": 1e6,
             "--accumulate": 2, "--train": "x", "--freeze": "x", "--steps": 1, "--data": "{f}/io.npz",
-            "--seed": 3, "--gpu": "h100-sxm", "--embeddings": "tables",
+            "--seed": 3, "--gpu": "h100-sxm", "--embeddings": "tables", "--schedule": "constant",
             "--rounding": "stochastic",
         }.items()
     },

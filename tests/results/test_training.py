@@ -9,7 +9,7 @@ import pytest
 
 from mtia_emu.results.report import Joules, Layer, Report, Stretch, Traffic
 from mtia_emu.results.spans import Track
-from mtia_emu.results.training import Losses, PeakMemory, Training, phase_of
+from mtia_emu.results.training import Losses, PeakMemory, PipelineUse, StagePeak, Training, phase_of
 
 TRACK = Track("chip", 1e9)
 
@@ -54,6 +54,24 @@ def test_rates_are_by_item() -> None:
 def test_memory_fits_up_to_its_last_byte() -> None:
     assert MEMORY.total == 18 and MEMORY.fits
     assert not dataclasses.replace(MEMORY, data=2).fits
+
+
+def test_stages_wait_a_share_of_what_they_work() -> None:
+    peak = StagePeak("stage 0", 4, 4, MEMORY)
+    used = PipelineUse("1f1b", 4, 2, 8, 0.5, 0.1, (peak,))
+    assert used.bubble == pytest.approx(0.2) and used.even_bubble == pytest.approx(3 / 16)
+    piped = dataclasses.replace(TRAINING, pipeline=used)
+    assert piped.phases["forward"] == pytest.approx(TRAINING.phases["forward"] / 4), "the mean of its chips"
+
+
+def test_losses_that_follow_last_digits_are_held_to_how_far_these_lead() -> None:
+    parted = Losses((1.0, 9.0, 0.5), (1.0, 10.0, 0.5), "an oracle", 1e-4, spread=(0.0, 0.8, 0.0))
+    assert not parted.within and parted.passed and parted.chaotic == (2,)
+    assert not dataclasses.replace(parted, spread=(0.0, 0.4, 0.0)).passed, "further than these lead"
+    assert not dataclasses.replace(parted, spread=(0.0, 0.0, 9.0)).passed, "at another step"
+    assert not dataclasses.replace(parted, spread=()).passed
+    infinite = dataclasses.replace(parted, losses=(1.0, float("inf"), 0.5), spread=(0.0, float("inf"), 0.0))
+    assert not infinite.passed
 
 
 def test_losses_are_held_to_the_largest() -> None:

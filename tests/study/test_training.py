@@ -187,3 +187,23 @@ def test_products_of_8_bits_need_a_chip_that_has_them(model: str) -> None:
     with pytest.raises(UserError, match="--precision fp8: the matrix unit of tiny"):
         trained("zoo:llama-tiny", precision="fp8", loss="cross-entropy")
     assert mtia_emu.training_step(model, "mse", chip="tiny", precision="fp8").graph.nodes
+
+
+def test_where_last_digits_decide_the_oracle_is_asked_how_far_they_lead() -> None:
+    """At this rate the second step's loss moves by tenths where weights change in their last digit."""
+    done = mtia_emu.train("zoo:dlrm-small", loss="bce", optimizer="adagrad", steps=2, check=True, gpu=None)
+    losses = done.losses
+    assert losses is not None and not losses.within and losses.passed and 2 in losses.chaotic
+
+
+def test_a_schedule_gives_each_step_its_rate() -> None:
+    words = {"loss": "cross-entropy", "optimizer": "sgd{lr=0.5}", "steps": 3, "gpu": None}
+    named = mtia_emu.train("zoo:gpt-tiny", schedule="linear{total=4,warmup=2}", **words)
+    rates = {1: 0.25, 2: 0.5, 3: 0.5}
+    said = mtia_emu.train("zoo:gpt-tiny", rates=rates.__getitem__, **words)
+    assert named.losses is not None and said.losses is not None
+    assert named.losses.losses == said.losses.losses
+    with pytest.raises(UserError, match="twice"):
+        mtia_emu.train("zoo:gpt-tiny", schedule="constant", rates=rates.__getitem__, **words)
+    with pytest.raises(UserError, match="--schedule is of steps that are executed"):
+        mtia_emu.train("zoo:gpt-tiny", **{**words, "steps": 0}, schedule="constant")

@@ -115,6 +115,22 @@ def test_gradients_are_clipped_by_the_norm_of_all() -> None:
     np.testing.assert_allclose(loose["a"], plain["a"], atol=1e-6)
 
 
+def test_the_sum_of_micro_batches_is_clipped_not_the_last_one_alone() -> None:
+    """As torch.nn.utils.clip_grad_norm_ does between the last backward and the step."""
+    plain, kept = once(step_of(), first(step_of())), first(step_of())
+    norm = np.sqrt(sum(((kept[n] - plain[n]) ** 2).sum() for n in "abc")) / 0.1
+    step = step_of(clip=norm / 2, accumulate=3)
+    now = first(step)
+    for _ in range(2):
+        now |= {n: v for n, v in once(step, now, micro=True).items() if n in now}
+    clipped = once(step, now)
+    assert clipped["gradient_norm"] == pytest.approx(norm, rel=1e-4)
+    for name in "abc":
+        np.testing.assert_allclose(
+            kept[name] - clipped[name], (kept[name] - plain[name]) / 2, rtol=1e-3, atol=1e-6
+        )
+
+
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 def test_equal_micro_batches_are_as_one(rule: str) -> None:
     step, plain = step_of(rule, accumulate=3), once(step_of(rule), first(step_of(rule)))
