@@ -296,7 +296,7 @@ CASES: dict[tuple[str, str], Case] = {
             "--link-latency": ("--prefill-engines 1", "", "--link-latency 0.2"),
             "--rate": ("", "", "--rate 4"),
             "--cv": ("", "--cv 0", "--cv 2"),
-            "--peak": ("--period 60", "", "--peak 2"),
+            "--peak": ("", "--peak 1.5 --period 60", "--peak 2 --period 60"),
             "--period": ("--peak 2", "--period 10", "--period 20"),
             "--input-tokens": ("", "", "--input-tokens 40"),
             "--output-tokens": ("", "", "--output-tokens 4"),
