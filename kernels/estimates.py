@@ -39,7 +39,7 @@ class EstimateBand:
 BANDS = {
     "product": EstimateBand(0.40, 1.60, (0.876, 1.010, 1.118)),
     "packed product": EstimateBand(0.45, 2.00, (0.917, 1.045, 1.199)),
-    "attention": EstimateBand(0.30, 2.00, (0.889, 1.038, 1.177)),
+    "attention": EstimateBand(0.30, 2.00, (0.925, 1.036, 1.142)),
     "bags": EstimateBand(0.75, 1.60, (0.982, 0.997, 1.080)),
     "rows": EstimateBand(0.70, 1.40, (1.000, 1.000, 1.029)),
     "pace": EstimateBand(0.45, 1.70, (0.952, 1.000, 1.314)),  # of rows in DRAM

@@ -15,7 +15,7 @@ T = TypeVar("T")
 Timer = Callable[[Block, Chip], float]
 CANDIDATES = 64
 MOST_COMMANDS = 1 << 21
-FEW = 8  # the first few of a ranking are of different kinds, and what a quick search times
+FEW = 12  # the first few of a ranking are of different kinds, and what a quick search times
 FEW_COMMANDS = 1 << 14  # so much of them takes some 10 ms
 
 

@@ -66,13 +66,14 @@ def ranked_matmul(
 def _order(cost: Array, space: MappingSpace, count: int) -> list[int]:
     """Return candidates by cost, more than `count` of them, the best of a few kinds before all others.
 
-    A kind is a split of the grid with a size of tiles. An estimate errs alike for mappings of one kind, so
-    that the first few by cost alone are often wrong together.
+    A kind is a split of the grid with a size of tiles and what goes through SRAM. An estimate errs alike for
+    mappings of one kind, so that the first few by cost alone are often wrong together.
     """
     most = min(LOOKED_AT * count, cost.size) - 1
     near = np.flatnonzero((cost <= np.partition(cost, most)[most]) & np.isfinite(cost))
     order = near[np.argsort(cost[near], kind="stable")]
-    split, tm, tn, *_ = np.unravel_index(order, space.shape)
-    _, firsts = np.unique((split * space.shape[1] + tm) * space.shape[2] + tn, return_index=True)
+    split, tm, tn, *_, staged = np.unravel_index(order, space.shape)
+    axes = (*space.shape[:3], space.shape[-1])
+    _, firsts = np.unique(np.ravel_multi_index((split, tm, tn, staged), axes), return_index=True)
     ahead = order[np.sort(firsts)[:FEW]].tolist()
     return [*ahead, *(i for i in order.tolist() if i not in ahead)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mtia_emu.kernels import KERNELS
-from mtia_emu.kernels.builder import NoRoom, most_commands
+from mtia_emu.kernels.builder import NoRoom, TooLarge, most_commands
 from mtia_emu.kernels.pace import Pace
 from mtia_emu.kernels.prefetch import LoadedTiles, TileArrays, TileSizes
 
@@ -29,10 +29,14 @@ Work = Callable[[Chip], Any]
 
 @dataclass(frozen=True)
 class _Made:
-    """What came of making a block: what is known of it, or why there is no room for it."""
+    """What came of making a block: what is known of it, or why there is none.
+
+    It was refused for want of room, or for more commands than `most`, where that is not 0.
+    """
 
     block: KnownBlock | None
-    refused: str
+    refused: str = ""
+    most: int = 0
 
 
 @dataclass
@@ -74,8 +78,10 @@ class KnownBlocks:
         """Return a block; one of more commands than may be is made, which says so."""
         found = self.records.find(source, _Made)
         made = found[0] if found else None
-        if made is not None and made.refused:
+        if made is not None and made.refused and not made.most:
             raise NoRoom(made.refused)
+        if made is not None and made.refused and most_commands() <= made.most:
+            raise TooLarge(made.refused)
         if made is None or made.block is None or made.block.census.commands > most_commands():
             return self._new(source, chip, work)
         return self._deferred(made.block, source, chip, work)
@@ -101,15 +107,23 @@ class KnownBlocks:
         except NoRoom as error:
             self.records.keep(source, _Made(None, str(error)))
             raise
+        except TooLarge as error:
+            self.records.keep(source, _Made(None, str(error), most_commands()))
+            raise
         if block.scalar[0] or isinstance(block, Deferred):
             return block
         what = known(block)
-        self.records.keep(source, _Made(what, ""))
+        self.records.keep(source, _Made(what))
         self.shelf.put(what.digest, block)
         return self._deferred(what, source, chip, work)
 
     def _pace(self, source: str, chip: Chip, work: Work) -> Pace | None:
         found: Pace | None = self.records.kept(source, Pace | None, lambda: work(chip))
+        return found
+
+    def _faster(self, source: str, chip: Chip, work: Work) -> tuple[str, int] | None:
+        """Return whether attention is one kernel, and in how many parts of its keys."""
+        found: tuple[str, int] | None = self.records.kept(source, tuple[str, int] | None, lambda: work(chip))
         return found
 
     def _tiles(self, source: str, chip: Chip, work: Work) -> LoadedTiles | None:
@@ -133,5 +147,6 @@ _KINDS: dict[str, Callable[[KnownBlocks, str, Chip, Work], Any]] = {
     "head": KnownBlocks._block,
     "prefetch": KnownBlocks._block,
     "pace": KnownBlocks._pace,
+    "fused": KnownBlocks._faster,
     "tiles": KnownBlocks._tiles,
 }

@@ -188,9 +188,11 @@ class Draw:
             if name == "none" or any(x is None for x in others):
                 continue
             operands = [*([] if value is None else [value]), *others]
-            result = product(a, b).astype(kind) if name == "matmul" else compute(name, operands, kind)
+            wide = product(a, b) if name == "matmul" else compute(name, operands, kind)
+            result = wide.astype(kind)
             size = PRODUCT if self.noise.loose and name == activation else 0.0
-            value = self._marked(self._off(result, self._step(result, size)), calm)
+            step = np.maximum(self._step(result, size), (wide != 0) * _least(result))
+            value = self._marked(self._off(result, step), calm)
         assert value is not None
         return value
 
@@ -252,6 +254,11 @@ class Draw:
         if self._held_in is None or x.dtype.kind in "iub":
             return x
         return x.astype(self._held_in).astype(x.dtype)
+
+
+def _least(x: Array) -> float:
+    """Return the smallest number above 0 of a float array's type: by which sums rounded to 0 are off."""
+    return float(ml_dtypes.finfo(x.dtype).smallest_subnormal)
 
 
 def _steps(node: Node, given: Sequence[Array | None]) -> float:

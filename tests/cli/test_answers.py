@@ -74,6 +74,17 @@ def test_the_digest_is_of_all_that_an_answer_depends_on(
     assert answers.question(words) is None  # it names another file
 
 
+@pytest.mark.usefixtures("own_cache")
+def test_another_package_below_asks_another_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "below_us.py"
+    package.write_text("version = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(answers, "BELOW", ("below_us",))
+    before = answers.question(WORDS)
+    package.write_text("version = 10\n")
+    assert None not in (before, answers.question(WORDS)) and before != answers.question(WORDS)
+
+
 def test_nothing_is_kept_where_that_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MTIA_EMU_ANSWERS", "0")
     assert answers.question(WORDS) is None

@@ -73,6 +73,15 @@ def test_an_update_sorts_reads_and_writes_rows() -> None:
     assert GPU.kernel(work).seconds == pytest.approx(expected, rel=1e-9)
 
 
+def test_an_update_of_few_rows_waits_for_its_requests() -> None:
+    """Two warps of gradients, and four of rows that are read and written, for each two on their way."""
+    rows = {"lookups": 1000, "changed": 1000, "pieces": 2000, "rows": 1 << 20, "narrow": 0}
+    bytes_ = {"old_bytes": 1000, "read_bytes": 1000, "write_bytes": 1000, "flops": 0}
+    kernel = GPU.kernel(RowUpdateWork("", "", FP32, dim=128, **rows, **bytes_))
+    start, rounds = (6 + 3) * GPU.launch_graph_s, math.ceil((1000 + 2 * 2000) / (2 * 1000))
+    assert kernel.seconds == pytest.approx(start + (1 + rounds) * GPU.dram_latency_s, rel=1e-9)
+
+
 def test_an_update_of_hot_rows_keeps_as_many_warps_busy() -> None:
     sizes = {"lookups": 1 << 16, "dim": 128, "flops": 0, "narrow": 0, "read_bytes": 1 << 20, "write_bytes": 1}
     hot, cold = (

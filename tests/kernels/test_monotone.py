@@ -1,6 +1,6 @@
 """A better chip is not slower: kernel calls of random sizes, one parameter of the chip made better.
 
-The choices are those of `--tune fast`: eight mappings are timed, so that a better one can be missed on one
+The choices are those of `--tune fast`: a few mappings are timed, so that a better one can be missed on one
 chip and found on the other. Bags are slower on no chip that differs in a rate, a clock or a size of memory.
 `pe.matrix.rows` and `cols` are left out: a taller array fills and drains more rows for each fold, whatever
 the work.
@@ -123,7 +123,7 @@ def test_a_better_chip_is_seldom_slower_and_never_by_much(
 @pytest.mark.deep
 @pytest.mark.parametrize(
     ("make", "share", "most"),
-    [(product, 0.05, 1.25), (bags, 0.005, 1.04), (tapes, 0.02, 1.05)],
+    [(product, 0.04, 1.2), (bags, 0.005, 1.04), (tapes, 0.02, 1.05)],
     ids=["product", "bags", "tapes"],
 )
 def test_so_it_is_over_many(

@@ -74,7 +74,7 @@ def test_products_are_ranked_by_their_estimate_behind_the_best_of_a_few_kinds() 
     few, others = ([cost for _, cost in part] for part in (ranked[:FEW], ranked[FEW:]))
     assert len(ranked) == len({mapping for mapping, _ in ranked}) == 20
     assert few == sorted(few) and others == sorted(others) and few[0] <= others[0] < few[-1]
-    assert len({(x.over_rows, x.over_cols, x.tm, x.tn) for x, _ in ranked[:FEW]}) == FEW
+    assert len({(x.over_rows, x.over_cols, x.tm, x.tn, x.stage, x.slabs > 0) for x, _ in ranked[:FEW]}) == FEW
     assert plan_matmul(problem, CHIP).mapping == ranked[0][0]
 
 

@@ -170,13 +170,19 @@ def test_a_block_of_more_commands_than_may_be_is_refused_as_without(folder: Path
     kept, key, chip = KnownBlocks(Records(folder), unmemoised, ()), ("matmul", 1), load_chip("tiny")
     assert kept("block", key, chip, lambda _: replace(block)).size == block.size
 
-    def work(_: Chip) -> Any:
+    with at_most(block.size):
+        assert kept("block", key, chip, lambda _: pytest.fail("it is known")).size == block.size
+    asked = []
+
+    def refused(_: Chip) -> Any:
+        asked.append(1)
         raise TooLarge("too many")
 
-    with at_most(block.size):
-        assert kept("block", key, chip, work).size == block.size
-    with at_most(block.size - 1), pytest.raises(TooLarge, match="too many"):
-        kept("block", key, chip, work)
+    for most in (block.size - 1, block.size - 1, block.size - 2):
+        with at_most(most), pytest.raises(TooLarge, match="too many"):
+            kept("block", key, chip, refused)
+    assert len(asked) == 1  # known to be too large for so many, and for fewer
+    assert kept("block", key, chip, lambda _: replace(block)).size == block.size
 
 
 def test_where_work_is_kept_in_memory_or_nothing_is_kept_blocks_are_plain(

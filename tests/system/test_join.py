@@ -93,3 +93,9 @@ TIMES = st.lists(st.integers(1, 9).map(Fraction), min_size=1, max_size=5)
 def test_a_pipeline_is_never_faster_than_its_slowest_stage(lengths: list[Fraction], batches: int) -> None:
     took = max(t.sent for t in pipelined(lengths, [NOTHING] * len(lengths), batches))
     assert took == sum(lengths) + (batches - 1) * max(lengths), "the closed form of a flow shop of equal jobs"
+
+
+def test_a_chip_sends_one_micro_batch_at_a_time() -> None:
+    turns = pipelined([Fraction(1), Fraction(1)], [Fraction(5), Fraction(0)], 2)
+    assert [t.sent for t in turns if t.stage == 0] == [6, 11], "the second waits on the line, not on the chip"
+    assert [t.start for t in turns if t.stage == 1] == [6, 11]

@@ -16,7 +16,7 @@ from mtia_emu.compiler.lower import beside as rules
 from mtia_emu.compiler.lower.beside import apart, gather, meet, moments
 from mtia_emu.compiler.lower.choice import Tuning
 from mtia_emu.compiler.lower.schedule import schedule
-from mtia_emu.compiler.lower.steps import Schedule
+from mtia_emu.compiler.lower.steps import Schedule, Step
 from mtia_emu.compiler.lower.views import View, packed
 from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.reference import core_library
@@ -179,6 +179,36 @@ def test_lots_of_views_meet_where_two_of_them_are_not_apart(
 
     one, other = lot(some, 0), lot(others, 2 * some + shift - 3)
     assert meet(one, other) == any(not apart(a, b) for a in one for b in other)
+
+
+def test_columns_that_reach_into_the_next_line_meet_those_that_begin_it() -> None:
+    """In lines of 6, columns 4 to 8 of a line are 0 and 1 of the next, however many views there are."""
+    over, begin = View("x", FP16, (2, 4), (6, 1), 4), View("x", FP16, (2, 2), (6, 1), 0)
+    assert _elements(over) & _elements(begin)
+    assert meet([over] * 9, [begin] * 9) and meet([begin] * 9, [over] * 9)
+
+
+@pytest.mark.parametrize(("earlier", "later"), [("read", "write"), ("write", "read"), ("write", "write")])
+def test_a_step_waits_for_who_wrote_or_read_what_it_writes_or_wrote_what_it_reads(
+    earlier: str, later: str
+) -> None:
+    left, right = View("x", FP16, (8, 4), (12, 1), 0), View("x", FP16, (8, 4), (12, 1), 4)
+
+    def step(does: str, view: View) -> Step:
+        other = View(does, FP16, (8, 4), (4, 1), 0)
+        return Step(does, "copy", "rows", *(((view,), (other,)) if does == "read" else ((other,), (view,))))
+
+    moment = rules._Moment([], {}, 0)
+    moment.note(step(earlier, left))
+    assert moment.holds_up(step(later, left)) and not moment.holds_up(step(later, right))
+
+
+def test_two_steps_may_read_the_same() -> None:
+    view = View("x", FP16, (8, 4), (4, 1), 0)
+    one, two = (Step(name, "copy", "rows", (view,), (replace(view, buffer=name),)) for name in ("a", "b"))
+    moment = rules._Moment([], {}, 0)
+    moment.note(one)
+    assert not moment.holds_up(two)
 
 
 def test_two_thousand_columns_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

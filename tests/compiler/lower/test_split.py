@@ -17,8 +17,10 @@ from onnx import helper
 from run_model import graph_of, model_of, read
 
 from mtia_emu import api
+from mtia_emu.engine.bounds import roofs
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
+from mtia_emu.types import FP16
 
 Array = np.ndarray[Any, Any]
 
@@ -179,4 +181,5 @@ def test_a_product_of_16384_cubed_takes_several_launches() -> None:
     with api.operator_source(Gemm(16384, 16384, 16384, "fp16"), None) as source:
         report = api.run_source(source, chip, gpu=None).report
     assert report.macs == 16384**3 and len(report.layers) > 1
-    assert 0.080 < report.seconds < 0.120  # 4.4 TMAC at 52 % of the peak are 96 ms
+    least = report.macs / (roofs(chip, FP16).matrix_ops_per_s / 2)
+    assert 0.75 < least / report.seconds < 1, "a large product is at 83 % of the peak"

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from mtia_emu.compiler.ops import infer, reference
 from mtia_emu.compiler.partition.lockstep import evaluate_split
 from mtia_emu.compiler.partition.mesh import parse_parallel
 from mtia_emu.compiler.partition.propagate import propagate
@@ -13,6 +14,8 @@ from mtia_emu.compiler.partition.ranks import rank_graph
 from mtia_emu.compiler.partition.stages import stages
 from mtia_emu.compiler.partition.tables import TablePlace, tables
 from mtia_emu.compiler.reference import evaluate
+
+from mtia_emu.types import FP32, TensorType
 
 from .cases import error, model, split
 
@@ -74,3 +77,13 @@ def test_a_pipeline_is_not_cut_between_a_table_and_what_becomes_of_its_rows() ->
         for node in stage.nodes:
             if node.op == "spread":
                 assert {f"{node.attrs['table']}.collect", node.attrs["table"]} <= kept
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_what_is_collected_lies_along_the_dimension_that_is_said(dim: int) -> None:
+    attrs = {"axes": ("dp",), "size": 3, "dim": dim, "owner": 0, "own": True, "table": 0}
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    (kind,) = infer("collect", (TensorType(FP32, x.shape),), attrs)
+    (made,) = reference("collect", (x,), attrs)
+    assert kind.shape == made.shape == ((6, 4), (2, 12))[dim]
+    assert infer("collect", (kind,), attrs | {"own": False}) == (TensorType(FP32, (1,)),)

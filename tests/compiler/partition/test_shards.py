@@ -81,6 +81,13 @@ def test_two_units_at_most_are_gathered_and_each_before_its_first_reader(reads: 
     assert not waiting
 
 
+def test_two_units_lie_gathered_each_of_as_many_weights_as_fill_a_bucket() -> None:
+    gathers = [Node(f"g{i}", "all_gather", (f"w{i}",), (f"g{i}",), (KIND,)) for i in range(6)]
+    readers = [Node(f"n{i}", "neg", (f"g{i}",), (f"n{i}",), (KIND,)) for i in range(6)]
+    out = prefetched([*gathers, *readers], {f"w{i}" for i in range(6)}, 2 * KIND.bytes)
+    assert " ".join(n.name for n in out) == "g0 g1 g2 g3 n0 n1 g4 g5 n2 n3 n4 n5"
+
+
 def test_the_next_weight_is_on_its_way_while_one_is_multiplied_with() -> None:
     nodes = split_step(step("llama-tiny"), parse_parallel("dp=2"), zero=3).stage.nodes
     place = {v: i for i, n in enumerate(nodes) for v in n.outputs}

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mtia_emu.compiler import text
 from mtia_emu.compiler.gradients.marks import BACKWARD
-from mtia_emu.compiler.gradients.step import TrainingStep
-from mtia_emu.compiler.graph import Node
+from mtia_emu.compiler.gradients.optimisers import optimiser
+from mtia_emu.compiler.gradients.step import Recipe, TrainingStep, training_step
+from mtia_emu.compiler.graph import Const, Node
 from mtia_emu.compiler.ops.collectives import COLLECTIVES
+from mtia_emu.compiler.ops.layout import WHOLE
 from mtia_emu.compiler.partition.lockstep import evaluate_split
 from mtia_emu.compiler.partition.mesh import parse_parallel
 from mtia_emu.compiler.partition.step import as_ready, split_step
@@ -63,6 +66,29 @@ def test_all_ranks_together_compute_the_step_of_one(name: str, parallel: str, ze
     states = one.graph.states
     for out, (_, layout) in made.split.outputs.items():
         assert out not in states or layout.dims == made.split.inputs[states[out]].dims, "states lie in place"
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_states_lie_as_their_own_weight_where_they_are_as_long(zero: int) -> None:
+    """%w divides by columns, its state has one; that of %w.b begins with the name of %w too."""
+    graph = text.parse("""graph two {
+  in %x : fp32[4,7]
+  in %w : fp32[7,6]
+  in %w.b : fp32[6,4]
+  %h : fp32[4,6] = matmul(%x, %w)
+  %y : fp32[4,4] = matmul(%h, %w.b)
+  out %y
+}
+""")
+    rng = np.random.default_rng(1)
+    stored = {n: Const.of(rng.random(graph.inputs[n].shape, np.float32)) for n in ("w", "w.b")}
+    one = training_step(graph, stored, Recipe("mse", optimiser("adagrad{rowwise=true}")))
+    feed = {n: x for n, x in inputs(one).items() if n in one.graph.inputs}
+    made = split_step(one, parse_parallel("dp=2"), zero).split
+    assert made.inputs["w.sum"].dims == (WHOLE, WHOLE) and made.inputs["w.b.sum"].dims[0] != WHOLE
+    got = evaluate_split(made, feed)
+    for out, right in evaluate(one.graph, feed).items():
+        np.testing.assert_allclose(got[out], right, rtol=1e-4, atol=1e-6)
 
 
 def test_each_gradient_is_exchanged_once_and_in_two_halves_where_it_is_shared_out() -> None:

@@ -13,6 +13,7 @@ from mtia_emu.kernels.kernel import KernelCall, unmemoised
 
 from mtia_emu.engine.energy import traffic
 from mtia_emu.engine.events import events
+from mtia_emu.engine.totals import Totals
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.isa import Operand
 from mtia_emu.types import FP16, FP32, UINT8
@@ -112,7 +113,7 @@ def test_more_room_to_stage_in_reads_dram_less_often() -> None:
         asked = replace(call, stage_bytes=room)
         (mapping,) = DENSE.candidates(DENSE.problem(asked), chip, 1, unmemoised)
         block = DENSE.emit_mapping(chip, asked, mapping)
-        read.append(traffic(events(block, chip)).dram_read_bytes)
+        read.append(traffic(Totals(events(block, chip))).dram_read_bytes)
         taken.append(block.scratch_bytes)
     assert read[0] == read[1] > read[2] == 2 * 128 * 1024 * FP16.bytes
     assert taken[0] == taken[1] <= 1 << 17 < taken[2] <= 3 << 17

@@ -164,3 +164,15 @@ def test_only_tables_whose_old_rows_the_tape_reads_are_fetched() -> None:
     assert set(fetched.tolist()) == {3}
     first, second, *_ = run(block, chip, [index, np.full((2, 2), 5, np.float32)]).outputs
     assert first.tolist() == [[-5, -5], [1, 1], [-5, -5]] and second.tolist() == [[6, 6], [1, 1], [6, 6]]
+
+
+@pytest.mark.parametrize("width", [16, 48, 256])
+def test_tiles_that_are_as_large_as_fits_do_fit(width: int) -> None:
+    chip, count = load_chip("tiny", {"pe.local.bytes": 16384}), 4000
+    kinds = [(INT32, (1, count)), (FP32, (count, width)), (FP32, (1, 1))]
+    table = packed(FP32, (10 * count, width), written=True)
+    inputs = [packed(kind, shape) for kind, shape in kinds]
+    block = KERNELS["update"].emit(
+        chip, {"tape": CHANGED, "placed": False}, inputs, [table, *words(count, count)]
+    )
+    assert chip.pe.local.bytes / 2 < block.local_bytes <= chip.pe.local.bytes

@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 from mtia_emu.machine.chip import load_chip
-from mtia_emu.program.commands import COMMANDS, QUEUES, RESOURCES, UNITS, batches, by_table, table, table_of
+from mtia_emu.program.commands import (
+    COMMANDS,
+    PIECE,
+    QUEUES,
+    RESOURCES,
+    UNITS,
+    batches,
+    by_table,
+    pieces,
+    table,
+    table_of,
+)
 from mtia_emu.program.isa import COMMAND, Block, Opcode
 
 RENUMBERED = Path(__file__).with_name("renumbered.py")
@@ -61,6 +72,14 @@ def test_no_meaning_is_in_the_numbers_of_opcodes() -> None:
     assert "numbers 0 1 2" in usual and "numbers 0 1 2" not in renumbered
     assert usual.splitlines()[1:] == renumbered.splitlines()[1:]
     assert len(usual.splitlines()) > 20
+
+
+@pytest.mark.parametrize("count", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 3])
+def test_pieces_of_a_block_have_each_command_once(count: int) -> None:
+    commands = np.arange(count)
+    found = [commands[piece] for piece in pieces(commands)]
+    assert all(0 < len(part) <= PIECE for part in found)
+    assert np.concatenate([np.arange(0), *found]).tolist() == commands.tolist()
 
 
 def test_commands_are_apart_by_table_in_their_order() -> None:
