@@ -1,5 +1,6 @@
 """How one op becomes commands. A kernel knows operands, a chip and the command set: no graph, no engine."""
 
+from .attention.back_kernel import AttentionBackKernel
 from .attention.kernel import AttentionKernel
 from .bags.gather import GatherKernel
 from .bags.pooled import EmbeddingBagKernel
@@ -15,6 +16,7 @@ from .rows.update import PartialSumsKernel, UpdateKernel
 
 ALL = (
     AttentionKernel(),
+    AttentionBackKernel(),
     MatmulKernel(),
     PackedMatmulKernel(),
     ExpertMatmulKernel(),

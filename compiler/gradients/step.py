@@ -13,6 +13,7 @@ from ..build import NodeBuilder
 from ..check import check
 from ..graph import Const, Graph, Node
 from ..ops.draws import drawn, rows_drawn
+from ..ops.fused_attention import with_totals
 from ..passes import (
     Fold,
     FuseAttention,
@@ -197,6 +198,7 @@ def _forward(graph: Graph, recipe: Recipe) -> tuple[Graph, TensorType]:
     graph = SetPrecision(own.name, to.name)(unrounded(graph, own.name)) if own != to else graph
     for step in (Fold(), FuseAttention(), Fold()):
         graph = step(graph)
+    graph = with_totals(graph)
     output = recipe.output or first_float(graph)
     whole = with_loss(graph, recipe.loss, output, TARGET, LOSS)
     return whole.with_nodes(whole.nodes, outputs=(LOSS,)).prune(), graph.type_of(output)

@@ -3,6 +3,7 @@
 from . import (  # noqa: F401 - each lists its ops as it is imported
     activations,
     attention,
+    attention_back,
     attention_packed,
     attention_paged,
     causal_conv,

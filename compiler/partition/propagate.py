@@ -95,34 +95,51 @@ def propagate(
     for name, kind in graph.inputs.items():
         draft.inputs[name] = seeded(graph, kind, name, mesh) if given is None else given[name]
     for node in graph.nodes:
-        place = placed.get(node.inputs[0]) if node.op == "gather" else None
-        if place is not None and place.kind == WHOLE_TABLE:
-            look_up_there(draft, node, place.owners[0])
-        elif not (follow(draft, node) or scattered(draft, node)):
-            _place(draft, node)
-        settle(draft, node)
-        for value in node.outputs:
-            if brought is not None and value in brought:
-                draft.versions[value] = {brought[value]: version_of(draft, value, brought[value])}
+        _add(draft, node, placed)
+        _bring(draft, node, brought or {})
     outputs = {name: _output(draft, name, given is not None) for name in graph.outputs}
     if given is None:
         _refuse_idle(draft)
-    for name, layout in draft.inputs.items():
+    for name, layout in draft.inputs.items():  # those that nobody reads
         draft.types.setdefault(name, draft.local(graph.inputs[name], layout))
+    return _finished(draft, outputs, placed)
+
+
+def _add(draft: SplitDraft, node: Node, placed: Mapping[str, TablePlace]) -> None:
+    """Add a node to the ranks that run it: the holder of a table, those of what it reads, else all."""
+    place = placed.get(node.inputs[0]) if node.op == "gather" else None
+    if place is not None and place.kind == WHOLE_TABLE:
+        look_up_there(draft, node, place.owners[0])
+    elif not (follow(draft, node) or scattered(draft, node)):
+        _place(draft, node)
+    settle(draft, node)
+
+
+def _bring(draft: SplitDraft, node: Node, brought: Mapping[str, Layout]) -> None:
+    """Bring a node's results to their layouts of `brought`: whoever reads them finds them in no other."""
+    for value in node.outputs:
+        if value in brought:
+            draft.versions[value] = {brought[value]: version_of(draft, value, brought[value])}
+
+
+def _finished(
+    draft: SplitDraft, outputs: Mapping[str, tuple[str, Layout]], places: Mapping[str, TablePlace]
+) -> Split:
+    """Return the split that a draft has become."""
     return Split(
-        graph,
-        mesh,
-        _routed(draft),
-        draft.types,
-        draft.inputs,
-        outputs,
-        draft.shards,
-        draft.cuts,
-        _notes(draft),
-        draft.holders,
-        placed,
-        draft.read,
-        draft.made,
+        draft.graph,
+        draft.mesh,
+        nodes=_routed(draft),
+        types=draft.types,
+        inputs=draft.inputs,
+        outputs=outputs,
+        shards=draft.shards,
+        cuts=draft.cuts,
+        notes=_notes(draft),
+        holders=draft.holders,
+        places=places,
+        read=draft.read,
+        made=draft.made,
     )
 
 

@@ -98,7 +98,7 @@ class _Emitter:
         results = (x.out,) if x.total is None else (x.out, x.total)
         self.build = Builder(plan.chip, "attention", (x.q, *columns, *results, *x.extras), str(self.t))
         self.vector = 0 if plan.chip.pe.matrix.supports(self.kind.name) else VECTOR
-        self.w = Walk(plan, self.build)
+        self.w, self.totals = Walk(plan, self.build), x.total is not None
         self._reserve()
         self._reserve_tapes()
 
@@ -117,8 +117,8 @@ class _Emitter:
         self.inverse = slot(FP32, t.rows, RINGS)
         self.result = slot(FP32, t.rows * p.value_dim, t.stack)
         self.out = slot(self.build.operands[3].dtype, t.rows * p.value_dim, RINGS)
-        self.level = slot(FP32, t.rows, LONGEST * (p.parts > 1))  # the largest score of all
-        self.logarithm = slot(FP32, t.rows, RINGS * (p.parts > 1))
+        self.level = slot(FP32, t.rows, LONGEST * self.totals)  # the largest score of all
+        self.logarithm = slot(FP32, t.rows, RINGS * self.totals)
 
     def _reserve_tapes(self) -> None:
         """Reserve slots for the extras, and for the registers of the tape with and without its mask."""
@@ -253,7 +253,7 @@ class _Emitter:
         self._simd("max", ISSUE.at("most", w.step[at]), column, now, before, here)
         self._simd("sub", ISSUE.at("rise", w.step[at]), column, factor, before, now)
         self._simd("exp", ISSUE.at("factor", w.step[at]), column, factor, factor)
-        if self.p.parts > 1:  # kept, for a later block takes its slot before the total is known
+        if self.totals:  # kept, for a later block takes its slot before the total is known
             at, pe = np.nonzero(w.ends)
             level, now = self.level + w.block[at] % LONGEST, self._most(at, w.odd[at])
             self._simd("copy", ISSUE.at("most", w.step[at]), self._tiles(at, pe), level, now)
@@ -310,7 +310,7 @@ class _Emitter:
         at, pe = np.nonzero(w.ends)
         step, ring, column = (w.block[at] + 2) * t.panels, w.block[at] % RINGS, self._tiles(at, pe)
         total, inverse, out = self._total(at), self.inverse + ring, self.out + ring
-        if self.p.parts > 1:
+        if self.totals:
             self._logarithms(at, pe, step)
         if self.scores.guarded or self.p.parts > 1:
             self._simd("max", ISSUE.at("guarded", step), column, total, total, IMMEDIATE, imm=LEAST)

@@ -16,7 +16,8 @@ class AttentionOperands:
     q is [groups, heads, queries, dim], k [groups, dim, keys], v [groups, keys, value dim], out as q with the
     values' dim; extras are views of [groups, heads, queries, keys]. Groups may be several dimensions.
 
-    Where keys are taken in parts, out is [groups, parts, heads, queries, value dim], and `total`, an fp32 of
+    `total`, where it is asked for, gets the logarithm of each row's sum of powers. Where keys are taken in
+    parts, out is [groups, parts, heads, queries, value dim], and `total`, an fp32 of
     as many rows, gets the logarithm of each row's sum of powers: by the softmax of these over the parts the
     results are to be weighed. A part with all its keys hidden gives zeros.
     """

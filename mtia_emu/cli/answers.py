@@ -23,10 +23,33 @@ from typing import Any, TextIO, cast
 from .. import settings
 from ..files import disk_cache
 
-COMMANDS = frozenset({"area", "chips", "explain", "gemm", "gpus", "run", "tbe", "zoo"})
-DONE_ANEW = frozenset(
-    {"--check", "--html", "--inputs", "--kernel", "--outputs", "--passes", "--roofline", "--trace"}
+NOTHING: frozenset[str] = frozenset()
+RUNS = frozenset(
+    {
+        *("--annotations", "--check", "--html", "--inputs", "--kernel"),
+        *("--outputs", "--passes", "--roofline", "--trace"),
+    }
 )
+DONE_ANEW = {  # commands whose answers are kept: with which options they execute, write or run code
+    "area": RUNS,
+    "chips": NOTHING,
+    "collective": NOTHING,
+    "diff": NOTHING,
+    "explain": RUNS,
+    "fleet": frozenset({"-o", "--output"}),
+    "gemm": RUNS,
+    "gpus": NOTHING,
+    "plan": NOTHING,
+    "rank": NOTHING,
+    "run": RUNS,
+    "serve": frozenset({"-o", "--output", "--trace-out", "--scheduler"}),
+    "shard": NOTHING,
+    "steps": frozenset({"-o", "--output", "--check"}),
+    "systems": NOTHING,
+    "tbe": RUNS,
+    "train": frozenset({"--steps", "--data", "--check", "--emit", "--html"}),
+    "zoo": NOTHING,
+}
 BELOW = ("numpy", "numba", "networkx", "onnx", "pydantic", "ml_dtypes", "rich", "click", "scipy")
 OF_A_TERMINAL = (
     "COLORTERM",
@@ -90,7 +113,7 @@ class _Noted:
 
 def question(words: Sequence[str]) -> str | None:
     """Return the digest of all that the answer to a command depends on; None where none is kept."""
-    if not settings.ANSWERS.on() or not words or words[0] not in COMMANDS or _is_done_anew(words):
+    if not settings.ANSWERS.on() or not words or words[0] not in DONE_ANEW or _is_done_anew(words):
         return None
     if None in (sys.stdin, sys.stdout, sys.stderr):  # whoever started us has closed it
         return None
@@ -135,9 +158,10 @@ def _file(key: str) -> Path | None:
 
 def _is_done_anew(words: Sequence[str]) -> bool:
     """Return whether a command executes, writes or runs code of the user's, by its options."""
-    options = {word.partition("=")[0] for word in words}
+    options = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in words}
     writes = any(value not in ("", "-") for value in _values(words, "--json"))
-    return "new" in words[:2] or bool(options & DONE_ANEW) or writes or any(".py" in word for word in words)
+    anew = options & DONE_ANEW[words[0]]
+    return "new" in words[:2] or bool(anew) or writes or any(".py" in word for word in words)
 
 
 def _values(words: Sequence[str], option: str) -> Iterator[str]:
@@ -164,22 +188,34 @@ def _named(words: Sequence[str]) -> Iterator[bytes]:
     Raises `ValueError` where that is not to be known: for folders, and for files that name others elsewhere.
     """
     for word in words:
-        for match in re.finditer(r"^|[=:,]", word):  # as in --set=dram.device=FILE
-            path = Path(word[match.end() :])
-            if word[match.end() :] and path.is_dir():
+        for path in map(Path, _pieces(word)):
+            if path.is_dir():
                 raise ValueError(f"{path} is a folder")
             if path.is_file():
                 yield from _with_neighbours(path.resolve())
+
+
+def _pieces(word: str) -> Iterator[str]:
+    """Yield what in a word may be a file: as in --set=dram.device=FILE, --over=trace=FILE,FILE or FILE*3."""
+    ends = (word[match.end() :] for match in re.finditer(r"^|[=:,]", word))
+    yield from filter(None, dict.fromkeys((*ends, *re.split(r"[=:,*\"']", word))))
 
 
 def _with_neighbours(path: Path) -> Iterator[bytes]:
     yield _identity(os.fspath(path), path.stat())
     if path.stat().st_size <= WHOLE_BYTES:
         data = path.read_bytes()
-        if path.suffix == ".toml" and (b".toml" in data or b".csv" in data):
+        if path.suffix == ".toml" and _names_files(data.decode(errors="replace"), path.parent):
             raise ValueError(f"{path} names other files")
         yield data
     yield from _listing(path.parent)
+
+
+def _names_files(text: str, folder: Path) -> bool:
+    """Return whether a TOML text names files or folders, from its own folder or from the current one."""
+    pieces = {piece for line in re.split(r"[\"'\n]", text) for piece in _pieces(line)}
+    here = any(os.path.exists(base / piece) for piece in pieces for base in (folder, Path()))
+    return here or ".toml" in text or ".csv" in text
 
 
 def _listing(folder: Path, suffixes: tuple[str, ...] = ()) -> Iterator[bytes]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from mtia_emu.cli import answers
+from mtia_emu.cli import options as o
+from mtia_emu.cli.app import main
 
 WORDS = ["gemm", "64", "64", "64", "--gpu", "none"]
 
@@ -38,6 +40,12 @@ def test_notes_are_kept_beside_what_is_printed() -> None:
         ["run", "zoo:dlrm-small", "--passes", "mine"],
         ["explain", "zoo:dlrm-small", "--passes=own.py"],
         ["chips", "new", "mine"],
+        ["run", "zoo:dlrm-small", "--system", "tiny-board", "--annotations", "split.onnx"],
+        ["train", "zoo:dlrm-small", "--loss", "bce", "--steps", "2"],
+        ["train", "zoo:dlrm-small", "--loss", "bce", "--steps=2"],
+        ["serve", "zoo:llama-tiny", "-opage.html"],
+        ["serve", "zoo:llama-tiny", "--scheduler", "localhost:1"],
+        ["steps", "zoo:llama-tiny", "-o", "table.json"],
         ["sweep", "spec.toml"],
         ["run", "."],
         [],
@@ -45,6 +53,57 @@ def test_notes_are_kept_beside_what_is_printed() -> None:
 )
 def test_what_executes_writes_or_runs_code_is_done_anew(words: list[str], own_cache: Path) -> None:
     assert answers.question(words) is None
+
+
+@pytest.mark.parametrize("name", sorted(answers.DONE_ANEW))
+def test_each_option_that_writes_has_its_command_done_anew(name: str) -> None:
+    command = main.commands[name]
+    writes = {
+        option
+        for param in command.params
+        if getattr(param.callback, "__module__", "") == o.__name__ and param.name != "json_file"
+        for option in param.opts
+    }
+    assert writes <= answers.DONE_ANEW[name]
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "zoo:dlrm-small", "--loss", "bce", "--output", "p", "--json", "-"],
+        ["collective", "all_reduce", "--system", "tiny-board"],
+        ["systems", "tiny-board"],
+        ["shard", "zoo:dlrm-small", "--system", "tiny-board"],
+        ["fleet", "zoo:dlrm-small", "--inputs"],
+        ["serve", "zoo:llama-tiny", "--trace", "none"],
+    ],
+)
+def test_what_only_times_prices_or_lists_is_kept(words: list[str]) -> None:
+    assert answers.question(words) is not None
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("form", ["{}", "{}*3", "grid='{}'", "trace=none,{}", "trace={},none"])
+def test_files_are_found_wherever_a_word_names_them(form: str, tmp_path: Path) -> None:
+    file = tmp_path / "own" / "file.txt"
+    file.parent.mkdir()
+    file.write_text("1")
+    words = ["serve", "zoo:llama-tiny", "--over", form.format(file)]
+    before = answers.question(words)
+    file.write_text("2")
+    assert before is not None and answers.question(words) != before
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("line", ['grid = "hours"', "grid = 'hours'", 'at = "{}/hours"', 'model = "hf:{}"'])
+def test_a_file_that_names_others_keeps_no_answer(line: str, tmp_path: Path) -> None:
+    (tmp_path / "hours").write_text("1")
+    scenario = tmp_path / "own.toml"
+    scenario.write_text("one = 1\n")
+    assert answers.question(["fleet", str(scenario)]) is not None
+    scenario.write_text(line.format(tmp_path) + "\n")
+    assert answers.question(["fleet", str(scenario)]) is None
 
 
 @pytest.mark.usefixtures("own_cache")

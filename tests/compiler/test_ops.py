@@ -160,6 +160,17 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
             [f32(2, 2, 3, 2), f32(2, 2, 5, 2), f32(2, 2, 5, 6), f32(3, 5)],
             {"tape": "2 -> t0 | t0 = add(x0, x1)", "mask": 1, "diagonal": 2, "guarded": True},
         ),
+        ([f32(1, 2, 3, 2)] * 3, {"tape": "1 -> t0 | t0 = mul(x0, 0.5)", "totals": True}),
+    ],
+    "attention_back": [
+        (
+            [
+                *(f32(1, n, m, 2) for n, m in ((4, 3), (2, 5), (2, 5), (4, 3))),
+                f32(1, 4, 3, 1),
+                f32(1, 4, 3, 1),
+            ],
+            {"tape": "1 -> t0 | t0 = mul(x0, 0.5)"},
+        ),
     ],
     "concat": [([f32(2, 3), f32(2, 1)], {"axis": 1}), ([f32(2)], {"axis": 0})],
     "pad": [([f32(2, 3)], {"pads": [1, 0, 0, 2], "value": 1.5}), ([f32(2)], {"pads": [1, 1]})],

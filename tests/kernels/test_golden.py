@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from harness import packed, program_of
 from mtia_emu.kernels import KERNELS
+from mtia_emu.kernels.attention.back import emit_back, sides
+from mtia_emu.kernels.attention.back_plan import BackPlan, BackProblem, BackTiling
+from mtia_emu.kernels.attention.back_tape import back_tapes
 from mtia_emu.kernels.attention.fused import emit_attention
 from mtia_emu.kernels.attention.operands import AttentionOperands, ScoreTape
 from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionProblem, AttentionTiling
@@ -156,6 +159,20 @@ def attention() -> Block:
     return emit_attention(plan, operands, scores)
 
 
+def attention_back() -> Block:
+    """Return the walk for the gradients of keys and values of causal attention, two heads on one group."""
+    problem = BackProblem(True, 1, 2, 8, 16, 8, 8, FP16, 8, 2)
+    heads, keys, rows = (
+        packed(x, s) for x, s in ((FP16, (1, 2, 8, 8)), (FP16, (1, 16, 8)), (FP32, (1, 2, 8, 1)))
+    )
+    mask = Operand(FP16, (1, 2, 8, 16), (0, 0, 16, 1), "dram")
+    results = [packed(FP16, (1, 16, 8), "sram", written=True)] * 2
+    tapes = back_tapes(parse("2 -> t1 | t0 = mul(x0, 0.25); t1 = add(t0, x1)"), 1)
+    assert tapes is not None
+    side = sides([heads, keys, keys, heads, rows, rows, mask], results)
+    return emit_back(BackPlan(problem, BackTiling(4, 8, 8, 1), CHIP), side, tapes)
+
+
 def rotary() -> Block:
     halves = [packed(FP16, (4, 8)) for _ in range(6)]
     return emit_rowwise(CHIP, "rotary", parse(ROTARY), halves, [packed(FP16, (4, 8), written=True)] * 2)
@@ -234,6 +251,7 @@ def scalar() -> Block:
 
 BLOCKS: dict[str, Callable[[], Block]] = {
     "attention": attention,
+    "attention_back": attention_back,
     "matmul": matmul,
     "matmul_packed": matmul_packed,
     "expert_matmul": expert_matmul,

@@ -75,6 +75,8 @@ class _Call:
 def attention(schedule: Schedule, node: Node) -> list[View]:
     """Schedule the kernel that is estimated to be faster; on the core what neither can hold."""
     call = _near(schedule, node, _call(schedule, node))
+    if len(node.outputs) > 1:
+        return _with_totals(schedule, node, call)
     faster = _faster(schedule, call)
     if faster is None:
         return schedule.on_core(node)
@@ -85,6 +87,17 @@ def attention(schedule: Schedule, node: Node) -> list[View]:
     else:
         (fused if how == FUSED else _separate)(schedule, node, call)
     return [whole(call.out.buffer, _by_query(node.type)).transpose((0, 2, 1, 3))]
+
+
+def _with_totals(schedule: Schedule, node: Node, call: _Call) -> list[View]:
+    """Schedule the one kernel, which also gives the totals of rows; on the core what it cannot hold."""
+    if _best(call.problem, schedule.memoise, schedule.chip) is None:
+        return schedule.on_core(node)
+    totals = schedule.result(node, 1)
+    split = totals.reshape((*call.q.shape[:-1], 1))
+    assert split is not None
+    _fused(schedule, node, call, [call.out, split], call.problem)
+    return [whole(call.out.buffer, _by_query(node.type)).transpose((0, 2, 1, 3)), totals]
 
 
 def _faster_by_time(

@@ -27,6 +27,7 @@ from ...user_kernels import user_rule
 from ..steps import Schedule
 from ..views import View, channels_last, packed
 from .attention import attention
+from .attention_back import attention_back
 from .convolutions import conv
 from .experts import expert_matmul, expert_matmul_packed
 from .products import dequantise, matmul, matmul_map, matmul_packed
@@ -284,6 +285,7 @@ def _embedding_bags(schedule: Schedule, node: Node) -> list[View]:
 RULES: dict[str, Rule] = {
     "append": _append,
     "attention": attention,
+    "attention_back": attention_back,
     "cast": _cast,
     "concat": _concat,
     "conv": conv,

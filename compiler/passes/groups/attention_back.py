@@ -10,6 +10,8 @@ from ...gradients.marks import BACKWARD
 from ...graph import Node
 from .base import MarkedGraph, Marking, NodeGroup
 
+MADE_AGAIN = ("softmax", "attention_back")  # what the rule makes shares by, op by op or at once
+
 
 @dataclass(frozen=True)
 class MarkAttentionBack(Marking):
@@ -28,7 +30,7 @@ class MarkAttentionBack(Marking):
         for node in marked.graph.nodes:
             work = marked.flow.works.get(node.name)
             family = families.get(f"{node.origin or node.name}{BACKWARD}", [])
-            if isinstance(work, AttentionWork) and any(n.op == "softmax" for n in family):
+            if isinstance(work, AttentionWork) and any(n.op in MADE_AGAIN for n in family):
                 whole = replace(work, name=family[-1].name, back=True)
                 groups.append(NodeGroup(tuple(n.name for n in family), family[-1].name, whole))
         return marked.with_groups(groups)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import cache
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from mtia_emu.compiler.gradients.marks import BACKWARD
 from mtia_emu.compiler.gradients.optimisers import optimiser
 from mtia_emu.compiler.gradients.step import Recipe, TrainingStep, training_step
 from mtia_emu.compiler.graph import Const, Node
+from mtia_emu.compiler.ops import fused_attention
 from mtia_emu.compiler.ops.collectives import COLLECTIVES
 from mtia_emu.compiler.ops.layout import WHOLE
 from mtia_emu.compiler.partition.lockstep import evaluate_split
@@ -66,6 +68,19 @@ def test_all_ranks_together_compute_the_step_of_one(name: str, parallel: str, ze
     states = one.graph.states
     for out, (_, layout) in made.split.outputs.items():
         assert out not in states or layout.dims == made.split.inputs[states[out]].dims, "states lie in place"
+
+
+@pytest.mark.parametrize("parallel", ["dp=2", "dp=2,tp=2"])
+def test_attention_that_goes_back_at_once_is_split_by_heads(parallel: str) -> None:
+    with mock.patch.object(fused_attention, "SCORES", 0):
+        loss, optimizer, dims = MODELS["llama-tiny"]
+        one = mtia_emu.training_step("zoo:llama-tiny", loss, optimizer, dims=dims, seed=0)
+    assert any(node.op == "attention_back" for node in one.graph.nodes)
+    feed = {n: x for n, x in inputs(one).items() if n in one.graph.inputs}
+    made, plain = split_step(one, parse_parallel(parallel), 0), step("llama-tiny")
+    got = evaluate_split(made.split, feed)
+    for out, right in evaluate(plain.graph, feed).items():
+        np.testing.assert_allclose(got[out], right, rtol=1e-4, atol=1e-5 * np.abs(right).max())
 
 
 @pytest.mark.parametrize("zero", [1, 2, 3])
