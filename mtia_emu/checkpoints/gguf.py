@@ -105,13 +105,19 @@ class _Reader:
         return found
 
     def text(self, most: int | None = None) -> str:
-        """Return a text; one longer than `most` is "" where no limit is named, and refused where one is."""
+        """Return a text; one longer than `most` is "" where no limit is named, and refused where one is.
+
+        What a terminal does not print is "?".
+        """
         self.texts += 1
         if self.texts > MAX_TEXTS:
             raise ValueError(f"more than {MAX_TEXTS} texts")
         length = self.size(len(self.data) if most is None else most, "bytes of a text")
         start = self.skip(length)
-        return "" if length > MAX_NAME else self.data[start : self.at].decode("utf-8", "replace")
+        if length > MAX_NAME:
+            return ""
+        found = self.data[start : self.at].decode("utf-8", "replace")
+        return found if found.isprintable() else "".join(c if c.isprintable() else "?" for c in found)
 
     def value(self, deep: bool = False) -> Any:
         """Return a value; None for a list that is not kept."""
@@ -178,13 +184,13 @@ def _parsed(path: Path, reader: _Reader) -> PackedModel:
     for _ in range(keys):
         name = reader.text(MAX_NAME)
         if name in values:
-            raise ValueError(f"the key {name[:60]!r} stands twice")
+            raise ValueError(f"the key {name[:60]} stands twice")
         values[name] = reader.value()
     infos: dict[str, tuple[tuple[int, ...], str, int]] = {}
     for _ in range(tensors):
         name = reader.text(MAX_NAME)
         if name in infos:
-            raise ValueError(f"the tensor {name[:60]!r} stands twice")
+            raise ValueError(f"the tensor {name[:60]} stands twice")
         infos[name] = _placed(reader, name)
     align = values.get("general.alignment", 32)
     if not isinstance(align, int) or not 1 <= align <= 1 << 16:

@@ -72,7 +72,8 @@ def _alike(value: Any, where: str) -> Any:
 
 def _rotations(model: PackedModel, name: str, values: dict[str, Any]) -> dict[str, Any]:
     """Return how queries and keys are turned: what is turned of a head, and how wavelengths are stretched."""
-    keys, found = model.keys, {}
+    keys = model.keys
+    found: dict[str, Any] = {}
     head = values.get("head_dim") or _head(values)
     turned = keys.get(f"{name}.rope.dimension_count")
     if isinstance(turned, int) and isinstance(head, int) and 0 < turned < head:

@@ -38,7 +38,7 @@ PAIRED = ("llama", "mixtral", "granite", "llama4")  # families whose queries and
 class PackedValues(CheckpointValues):
     """The values of weights of a model: those of a GGUF file's tensors."""
 
-    tensors: PackedModel
+    tensors: PackedModel  # type: ignore[assignment]
 
     @property
     def adds_one(self) -> bool:

@@ -174,7 +174,7 @@ def _shares_table(study: Study) -> Element:
 
 def _front_table(study: Study) -> Element:
     """Return the chips of the front of all objectives, with what makes them."""
-    on_it = study.front(study.spec.objectives) if study.good else []
+    on_it = list(study.front(study.spec.objectives)) if study.good else []
     kept = [row for row, best in zip(study.good, on_it, strict=True) if best]
     names = [*study.spec.set, *study.spec.objectives]
     records = [record(row, study.spec) for row in kept[:MOST_LISTED]]

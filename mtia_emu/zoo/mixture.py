@@ -127,7 +127,9 @@ class ExpertLayer:
         w, r, name = self.step.writer, self.routing, self.name
         least = w.constant(NO_SCORE)
         size = w.op("Abs", scores, name=f"{name}.size")
-        left, shares, places = scores, [], []
+        left = scores
+        shares: list[str] = []
+        places: list[str] = []
         for i in range(r.each):
             best, place = w.top(left, 1, name=f"{name}.best{i}")
             behind = w.op("Sub", best, scores, name=f"{name}.behind{i}")

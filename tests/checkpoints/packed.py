@@ -91,7 +91,9 @@ def header_keys(family: str) -> dict[str, Any]:
 
 def header_tensors(family: str) -> dict[str, np.ndarray]:
     """Return the tensors that the converter writes of a model's checkpoint."""
-    config, found, stacked = about(family)["config"], {}, {}
+    config = about(family)["config"]
+    found: dict[str, np.ndarray] = {}
+    stacked: dict[str, dict[int, np.ndarray]] = {}
     for name, shape in about(family)["tensors"].items():
         value = tensor_values(name, shape)
         for part, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):

@@ -87,7 +87,8 @@ def with_config(folder: Path, name: str, **changes: Any) -> None:
 
 def test_a_packed_deepseek_is_the_one_that_it_was_packed_of(tmp_path: Path) -> None:
     save_checkpoint("deepseek_v3", tmp_path)
-    block, mixed = [16, 16], {}
+    block = [16, 16]
+    mixed: dict[str, np.ndarray] = {}
     for name, shape in about("deepseek_v3")["tensors"].items():
         value = tensor_values(name, shape)
         if value.ndim < 2 or "embed" in name or "gate.weight" in name:
