@@ -96,21 +96,22 @@ def untimed_costs(
     Those of a deferred block whose look-ups are the mean are kept on disk: its commands are not read then.
     """
     known, here = Counts(program, chip, lookups), part(program, chip)
-    kept, whose = records(), f"cost {rules_digest()} {here!r} {cache_bytes(program, here)}"
 
     def costed(key: Key, index: int) -> BlockCost:
-        number, own, misses = key
-        block = program.blocks[number]
-
-        def worked_out() -> BlockCost:
-            return _cost(program, chip, known, index).untimed()
-
-        if kept is None or own >= 0 or not isinstance(block, Deferred):
-            return worked_out()
-        check_fits(block, here)
-        return kept.kept(f"{whose} {misses!r} {block.known.digest}", BlockCost, worked_out)
+        return kept_cost(program, key, here, lambda: _cost(program, chip, known, index).untimed())
 
     return _by_key(program, known, costed)
+
+
+def kept_cost(program: Program, key: Key, here: Chip, work: Callable[[], BlockCost]) -> BlockCost:
+    """Return work(), the cost of a block on the corner of a chip, or what was kept on disk of an equal."""
+    number, own, misses = key
+    block, kept = program.blocks[number], records()
+    if kept is None or own >= 0 or not isinstance(block, Deferred):
+        return work()
+    check_fits(block, here)
+    whose = f"cost {rules_digest()} {here!r} {cache_bytes(program, here)} {misses!r} {block.known.digest}"
+    return kept.kept(whose, BlockCost, work)
 
 
 def _by_key(program: Program, counts: Counts, costed: Callable[[Key, int], BlockCost]) -> list[BlockCost]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from mtia_emu.compiler.pipeline import compile_graph
 
 from ..engine.cost import BlockCost, cost
-from ..engine.launches import Counts, Key, part
+from ..engine.launches import Counts, Key, kept_cost, part
 from ..engine.lookups import Lookups
 from ..engine.power import slower
 from ..engine.timing import check_fits
@@ -25,6 +25,7 @@ from ..engine.variants import Variants
 from ..errors import UserError
 from ..machine.chip import Chip
 from ..program.census import looks_up
+from ..program.deferred import Deferred
 from ..program.isa import Block, Program
 from ..results.report import Report
 from ..reuse.memo import Memo, Memoise
@@ -156,8 +157,10 @@ class WhatIf:
         return {index: key for index, key in keys.items() if key is not None}
 
     def _same_commands(self, block: Block, key: Key) -> bool:
-        one, other = block.commands, self._run.program.blocks[key[0]].commands
-        return np.array_equal(_words(one), _words(other))
+        first = self._run.program.blocks[key[0]]
+        if isinstance(block, Deferred) and isinstance(first, Deferred):
+            return block.known.content == first.known.content
+        return np.array_equal(_words(block.commands), _words(first.commands))
 
 
 class _Own:
@@ -202,13 +205,20 @@ def _own_costs(run: ProgramRun, chips: Sequence[Chip], shared: Collection[int]) 
 
 def _costs(program: Program, counts: Counts, index: int, chips: Sequence[Chip]) -> Iterator[BlockCost]:
     """Yield what a launch of a program costs on each of some chips on which the caches serve the same."""
-    block, here = program.blocks[program.launches[index].block], [part(program, chip) for chip in chips]
-    check_fits(block, here[0])
-    if len(here) == 1:
-        yield cost(block, here[0], counts.of(index)).untimed()
-    else:
-        variants = Variants(block, here[0], lambda chip: counts.on(index, chip))
-        yield from map(variants.cost, here)
+    key, here = counts.key(index), [part(program, chip) for chip in chips]
+    block, made = program.blocks[key[0]], list[Variants]()
+
+    def worked_out(chip: Chip) -> BlockCost:
+        if len(here) == 1:
+            check_fits(block, chip)
+            return cost(block, chip, counts.of(index)).untimed()
+        if not made:
+            check_fits(block, chip)
+            made.append(Variants(block, chip, lambda there: counts.on(index, there)))
+        return made[0].cost(chip)
+
+    for chip in here:
+        yield kept_cost(program, key, chip, partial(worked_out, chip))
 
 
 def _kind(block: Block, key: Key) -> Hashable:
@@ -224,6 +234,8 @@ def _words(commands: Array) -> Array:
 
 def _bare(block: Block) -> Block:
     """Return a block without its commands, which take memory and which no report asks for."""
+    if isinstance(block, Deferred):
+        return block
     return replace(block, commands=block.commands[:0].copy(), routed=None)
 
 
