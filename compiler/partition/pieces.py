@@ -214,7 +214,7 @@ class _Pieces:
                     for name in makers
                     if name in self.phases
                 ]
-                found[node.name] = frozenset().union(*each)
+                found[node.name] = frozenset[int]().union(*each)
         return found
 
     def _at(self, node: Node) -> int:

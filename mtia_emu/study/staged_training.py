@@ -19,7 +19,7 @@ from mtia_emu.compiler.pipeline import Compiled
 from ..errors import UserError, refuse_unknown
 from ..program.isa import Program
 from ..results.report import Report
-from ..results.training import PipelineUse
+from ..results.training import PeakMemory, PipelineUse
 from ..system.pipeline import ONE_F_ONE_B, SCHEDULES
 from .accelerator import GraphModel
 from .gpu_stage import gpu_stage
@@ -104,7 +104,7 @@ class StagedTraining:
     def timed(self, model: GraphModel) -> tuple[Report, PipelineUse]:
         """Return the report of a step, and what its pipeline came to; `model` says what it is called."""
         parts, on = self._parts(), Exchanges(self.machine.system, self.machine.mesh)
-        times, held = dict[Piece, StageTime](), {}
+        times, held = dict[Piece, StageTime](), dict[Piece, PeakMemory]()
         for piece in self.pieces.nodes:
             made = self.program(piece, 0)
             times[piece] = StageRun(parts, piece.stage, made.program, self.machine.chip, on).time()

@@ -108,14 +108,20 @@ class StepReport:
     @cached_property
     def _uses(self) -> tuple[StageUse, ...]:
         """Return what a chip of each stage does with a micro-batch, forward and back."""
-        times, found = self.turns.times, []
+        times, found = self.turns.times, list[StageUse]()
         for stage in range(self.turns.pieces.count):
             kinds = [FORWARD, BACK if Piece(BACK, stage) in times else LAST]
             each = [times[Piece(k, stage)].uses[0] for k in kinds if Piece(k, stage) in times]
-            seconds = [
-                sum(getattr(u, n) for u in each) for n in ("seconds", "compute_s", "exchange_s", "exposed_s")
-            ]
-            found.append(StageUse(each[0].name, each[0].chips, *seconds, self._memory(stage)))
+            whole = StageUse(
+                each[0].name,
+                each[0].chips,
+                sum(u.seconds for u in each),
+                sum(u.compute_s for u in each),
+                sum(u.exchange_s for u in each),
+                sum(u.exposed_s for u in each),
+                self._memory(stage),
+            )
+            found.append(whole)
         return tuple(found)
 
     def _memory(self, stage: int) -> MemoryUse:
