@@ -63,9 +63,8 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
 @splits("attention_back")
 def _split(query: Query) -> NodeSplit:
     """Split as the attention is."""
-    near = split_attention(query, OPERANDS)
-    each = near[0]
-    return NodeSplit((*near[:3], each, each, each, *near[3:]), (each, each, each))
+    each, extras = split_attention(query, OPERANDS)
+    return NodeSplit((*(each,) * OPERANDS, *extras), (each, each, each))
 
 
 register(

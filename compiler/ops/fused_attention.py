@@ -101,15 +101,14 @@ register(
 
 @splits("attention")
 def _split(query: Query) -> NodeSplit:
-    operands = split_attention(query, 3)
-    each = operands[0]
-    return NodeSplit(operands, (each,) * (1 + bool(query.node.attrs.get("totals", False))))
+    each, extras = split_attention(query, 3)
+    return NodeSplit((each, each, each, *extras), (each,) * (1 + bool(query.node.attrs.get("totals", False))))
 
 
-def split_attention(query: Query, extras: int) -> tuple[Layout | None, ...]:
+def split_attention(query: Query, extras: int) -> tuple[Layout, tuple[Layout | None, ...]]:
     """Split the batch, and heads where those of keys divide as those of queries do.
 
-    Return the layouts of q, k, v and of the operands from `extras` on.
+    Return the layout of q, k and v, and those of the operands from `extras` on.
     """
     b, h, m, n, _, _, groups = sizes(query.types)
     first = query.layouts[0]
@@ -119,7 +118,7 @@ def split_attention(query: Query, extras: int) -> tuple[Layout | None, ...]:
         heads = WHOLE
     dims, each = (batch, heads, WHOLE, WHOLE), Layout((batch, heads, WHOLE, WHOLE))
     rest = tuple(None if t is None else aligned(t, dims, (b, h, m, n)) for t in query.types[extras:])
-    return (each, each, each, *rest)
+    return each, rest
 
 
 @gradient("attention")

@@ -182,7 +182,8 @@ class _Emitter:
         for source in sorted(used):
             self._vectors(int(source) - 2, at)
         ring = s.step[at] % (RINGS * t.stack)
-        inputs = [self.accumulator, self.accumulator + 1, *(x + ring for x in self.vectors)]
+        products = (self.accumulator, self.accumulator + 1)
+        inputs: list[Array | int] = [*products, *(x + ring for x in self.vectors)]
         into = {
             ~int(x): self.made[i] + s.step[at] % RINGS
             for i, x in enumerate(done.results)

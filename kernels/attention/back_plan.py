@@ -164,13 +164,13 @@ class BackWalk:
         key = np.stack([self.pe, self.turn, order], axis=1)
         changed = np.r_[True, (key[1:] != key[:-1]).any(axis=1)]
         self.streams = changed
-        number = np.cumsum(changed) - 1
+        panel = np.cumsum(changed) - 1
         starts = np.r_[True, self.pe[1:] != self.pe[:-1]]
-        self.panel = number - np.maximum.accumulate(np.where(starts, number, 0))
+        self.panel = panel - np.maximum.accumulate(np.where(starts, panel, 0))
         which = (self.pe * (self.turn.max() + 1) + self.turn) * t.stack + self.unit
         self.begins, self.ends = _edges(which), _edges(which[::-1])[::-1]
         first = np.flatnonzero(changed)  # of each panel, its first tile
-        self.panel_ahead = _before(self.pe[first], self.step[first])[number]
+        self.panel_ahead = _before(self.pe[first], self.step[first])[panel]
         bundle = np.r_[True, (key[1:, :2] != key[:-1, :2]).any(axis=1)]
         first = np.flatnonzero(bundle)
         self.bundle_ahead = _before(self.pe[first], self.step[first])[np.cumsum(bundle) - 1]

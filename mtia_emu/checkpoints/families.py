@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, refuse_unknown
-from ..zoo.decoder import GELU_TANH, Temper
+from ..zoo.decoder import GELU_TANH, Decoder, Temper
 from ..zoo.deepseek import DeepSeek
 from ..zoo.llama import Llama
 from ..zoo.mixture import Routing
@@ -210,7 +210,7 @@ def _ministral3(c: Config) -> dict[str, Any]:
     }
 
 
-def _phi(c: Config, source: str) -> Phi:
+def _phi(c: Config, source: str) -> Decoder:
     if c.qk_layernorm:
         raise ValueError("qk_layernorm is not known here (right: false, as Phi-1 to Phi-2 have it)")
     biased = QKV | {"o_proj", "fc1", "fc2"}

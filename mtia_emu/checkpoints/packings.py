@@ -6,7 +6,6 @@ Names and layouts: transformers, integrations/finegrained_fp8.py and integration
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -58,7 +57,7 @@ class PackedTensors(CheckpointTensors):
             )
         codes = np.stack([blocks & 15, blocks >> 4], axis=-1).reshape(*blocks.shape[:3], 32)
         value = mxfp4(codes, scales)
-        return cast(np.ndarray, value.reshape(*blocks.shape[:2], -1).swapaxes(1, 2))
+        return value.reshape(*blocks.shape[:2], -1).swapaxes(1, 2)
 
     def _bytes(self, name: str) -> np.ndarray:
         tensor = self.found.get(name)

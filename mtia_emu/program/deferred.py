@@ -147,12 +147,12 @@ class Deferred(Block):
         return block
 
     @property
-    def commands(self) -> Array:  # type: ignore[override]
+    def commands(self) -> Array:
         """Return the commands, made if need be."""
         return self.whole.commands
 
     @property
-    def routed(self) -> Routed | None:  # type: ignore[override]
+    def routed(self) -> Routed | None:
         """Return how the commands follow a table of turns, where they do."""
         return self.whole.routed if self.known.routed else None
 

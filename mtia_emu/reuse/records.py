@@ -126,7 +126,7 @@ def loaded(form: Any, data: Any) -> Any:
         kinds = [inner[0]] * len(data) if inner[1:] == (...,) else inner
         return tuple(loaded(kind, x) for kind, x in zip(kinds, data, strict=True))
     if is_dataclass(origin):
-        pairs = zip(_kinds(origin), data, strict=True)
+        pairs = zip(_kinds(cast(Any, origin)), data, strict=True)
         return cast(Any, origin)(*(loaded(kind, x) for kind, x in pairs))
     raise ValueError(f"{data!r:.40} is no {form}")
 

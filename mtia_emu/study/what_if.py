@@ -68,7 +68,7 @@ class Question:
     def tell(self, known: Mapping[Key, BlockCost]) -> None:
         """Go on with the costs of the shared blocks on `chip`."""
         try:
-            each = {index: known[key] for index, key in self.shared.items()} | self.own(self.chip)
+            each = {**{index: known[key] for index, key in self.shared.items()}, **self.own(self.chip)}
             self.costs[self.chip.clock_hz] = [each[index] for index in sorted(each)]
             self.chip = self.asks.send(self.costs[self.chip.clock_hz])
         except StopIteration as done:

@@ -179,9 +179,9 @@ def _put(values: dict[str, Any], key: str, text: str) -> None:
             )
     if not isinstance(table, dict):
         raise UserError(f"--set {key}: '{last}' is a group; name what of it is set (right: {key}.count=8)")
-    known = keys_of(path[0]) if path else None
-    if known is not None and len(path) == 1 + (path[0] != "host") and last not in known:
-        raise refuse_unknown(f"key of --set {key}", last, known)
+    keys = keys_of(path[0]) if path else None
+    if keys is not None and len(path) == 1 + (path[0] != "host") and last not in keys:
+        raise refuse_unknown(f"key of --set {key}", last, keys)
     try:
         table[last] = tomllib.loads(f"x = {text.strip()}")["x"]
     except (ValueError, RecursionError):
