@@ -52,7 +52,11 @@ RECIPE = (
         "in the mean, without.",
     ),
     click.option(
-        "--clip", type=float, default=0.0, metavar="NORM", help="Most that the norm of all gradients may be; 0: any."
+        "--clip",
+        type=float,
+        default=0.0,
+        metavar="NORM",
+        help="Most that the norm of all gradients may be; 0: any.",
     ),
     click.option(
         "--keep",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 from ..engine.cost import BlockCost
 from ..engine.energy import standing
-from ..engine.launches import costs
+from ..engine.launches import untimed_costs
 from ..engine.power import sustained
 from ..engine.run import report
 from ..engine.sequence import spans, track_of
@@ -97,7 +97,7 @@ class StageRun:
     def _report(self, chip: Chip, meetings: Sequence[Meeting]) -> tuple[Report, float, float]:
         """Return the report at a clock, the seconds in which the chip works, and those in which it waits."""
         numbers = {i: m for m in meetings for i in (*m.held, m.launch)}
-        each = [moving(x) if i in numbers else x for i, x in enumerate(costs(self.program, chip, {}))]
+        each = [moving(x) if i in numbers else x for i, x in enumerate(untimed_costs(self.program, chip, {}))]
         alone = report(self.program, chip, each=each)
         if not meetings:
             return alone, alone.seconds, 0.0

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from ..engine.cost import BlockCost
 from ..engine.energy import standing
-from ..engine.launches import costs
+from ..engine.launches import untimed_costs
 from ..engine.power import sustained
 from ..engine.run import report
 from ..engine.sequence import track_of
@@ -106,7 +106,7 @@ class UnevenStage:
         run, own = self.runs[number], self.classes[number]
         met = self._meetings(number)
         numbers = {i: m for m in met for i in (*m.held, m.launch)}
-        each = [moving(x) if i in numbers else x for i, x in enumerate(costs(run.program, chip, {}))]
+        each = [moving(x) if i in numbers else x for i, x in enumerate(untimed_costs(run.program, chip, {}))]
         track = replace(track_of(chip), name=own.name)
         return _Timed(run, each, report(run.program, chip, each=each), track, numbers)
 
