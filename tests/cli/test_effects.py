@@ -186,7 +186,7 @@ OPERATORS = {
     "--outputs": Case("", "", "--outputs {o}/out.npz", named),
 }
 FEW_MAPPINGS = {  # of embedding bags, which a fast choice times all of: that the flag is read shows otherwise
-    "--tune": Case("--json -", "", "--tune most", key("cycles"), refused=(False, True)),
+    "--tune": Case("--json -", "", "--tune most", printed, refused=(False, True)),
 }
 SERVE = f"serve toy-decoder --table {Path(__file__).parents[2] / 'examples' / 'step-table.json'} --json -"
 BUSY = f"{SERVE} --rate 12 --requests 60 --input-tokens 600 --output-tokens 60"
