@@ -79,6 +79,15 @@ def test_a_pipeline_is_not_cut_between_a_table_and_what_becomes_of_its_rows() ->
                 assert {f"{node.attrs['table']}.collect", node.attrs["table"]} <= kept
 
 
+def test_no_weighing_cuts_right_behind_a_table() -> None:
+    made = split("dlrm-small", "pp=2,dp=2,tables=table")
+    for holder in [n for n in made.nodes if n.name in made.holders and n.op != "spread"]:
+        whole = {holder.name} | {n.name for n in made.nodes if holder.output in n.inputs}
+        weighs = {n.name: float(n.name in whole) for n in made.nodes}
+        kept = [{n.name for n in stage.nodes} for stage in stages(made, 2, weighs)]
+        assert any(whole <= names for names in kept), "what looks up and what reads it are of one stage"
+
+
 @pytest.mark.parametrize("dim", [0, 1])
 def test_what_is_collected_lies_along_the_dimension_that_is_said(dim: int) -> None:
     attrs = {"axes": ("dp",), "size": 3, "dim": dim, "owner": 0, "own": True, "table": 0}

@@ -31,6 +31,9 @@ def test_tables_are_dealt_out_by_what_is_read_of_them() -> None:
     total, largest = sum(load), max(r.read_bytes for r in found.values())
     assert sum(r.read_bytes for r in found.values()) == total
     assert max(load) <= total / 3 + largest, "no list schedule is further off"
+    for rank in range(3):
+        last = min(found[name].read_bytes for name, place in places.items() if place.owners == (rank,))
+        assert load[rank] - last <= min(load), "the last table of a rank came to it when it had the least"
 
 
 @pytest.mark.parametrize("owners", [(0, 1), (1, 0, 2, 3), (2, 2)])

@@ -50,6 +50,22 @@ def test_each_step_sees_what_the_one_before_left(
     np.testing.assert_array_equal(found, np.stack(wanted))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 6, 7])
+def test_a_tile_of_few_steps_keeps_its_state_while_the_next_are_loaded(steps: int) -> None:
+    """Many tiles a PE: loads run ahead of the step that is computed, by several tiles."""
+    width = 2000
+    chip = load_chip("tiny", {"grid.rows": 1, "grid.cols": 1, "pe.local.bytes": 8192})
+    inputs = [packed(FP32, (n, width)) for n in (1, steps, 1)]
+    out = packed(FP32, (steps, width), "sram", written=True)
+    block = KERNEL.emit(chip, {"tape": TAPES[3]}, inputs, [out])
+    given_ = [values(FP32, x.shape, i) for i, x in enumerate(inputs)]
+    state, wanted = given_[0], []
+    for t in range(steps):
+        (state,) = parse(TAPES[3]).evaluate([state, given_[1][t : t + 1], given_[2]], [FP32])
+        wanted.append(state[0])
+    np.testing.assert_array_equal(run(block, chip, given_).outputs[0], np.stack(wanted))
+
+
 def test_what_is_scanned_is_loaded_a_step_and_the_rest_once() -> None:
     chip = load_chip("tiny")
     inputs = [packed(FP16, (n, 200)) for n in (1, 12, 1)]

@@ -62,6 +62,16 @@ def test_commands_come_apart_by_kind_and_by_the_table_that_they_look_up() -> Non
     assert sorted(parts) == [(Opcode.STORE, [0, 2]), (Opcode.GATHER, [1, 4]), (Opcode.GATHER, [3])]
 
 
+def test_commands_behind_the_first_piece_are_where_they_stand() -> None:
+    commands = np.zeros(2 * PIECE + 3, COMMAND)
+    commands["op"] = np.where(np.arange(len(commands)) % 3, Opcode.STORE, Opcode.LOAD)
+    found: dict[Opcode, list[int]] = {Opcode.LOAD: [], Opcode.STORE: []}
+    for kind, batch in batches(Block("t", (), (), commands), load_chip("tiny")):
+        found[kind.opcode] += batch.at.tolist()
+    for opcode, at in found.items():
+        assert at == np.flatnonzero(commands["op"] == opcode).tolist()
+
+
 def test_no_meaning_is_in_the_numbers_of_opcodes() -> None:
     """Other numbers, in another order and with gaps: the same programs, times, joules and outputs."""
     runs = [
