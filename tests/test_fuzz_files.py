@@ -21,7 +21,7 @@ from mtia_emu.program.isa import COMMAND
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fuzz_files import bounded, mutate, mutate_onnx, mutate_store, mutate_zip
+from fuzz_files import bounded, checkpoint_files, mutate, mutate_onnx, mutate_store, mutate_zip
 from fuzz_files.bounded import GOOD, REFUSED, Verdict, run
 from fuzz_files.mutate import Files
 
@@ -57,6 +57,8 @@ KINDS: dict[str, tuple[Change, bytes]] = {
     "onnx": (mutate_onnx.model, _model()),
     "store": (mutate_store.store, _store()),
     "program": (mutate_zip.program, _program()),
+    "safetensors": (checkpoint_files.safetensors, list(checkpoint_files.folders())[-2]["model.safetensors"]),
+    "gguf": (checkpoint_files.gguf, checkpoint_files.gguf_file()),
     "arrays": (mutate_zip.arrays, mutate_zip.packed([("x.npy", mutate_zip.npy("'<f4'", "(2,)", bytes(8)))])),
 }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError, refuse_unknown
+from ..errors import UserError, nearest
 from .arrivals import TokenLengths
 from .load import MOST_TOKENS
 
@@ -29,7 +29,8 @@ def read_lengths(path: str | Path, of: Mapping[str, str] | None = None) -> Token
     columns = rows.fieldnames or []
     for name in (FROM, WEIGHT, *of):
         if name not in columns:
-            raise refuse_unknown(f"column in {where}", name, columns)
+            meant = nearest(name, columns) if name in of else ""
+            raise UserError(f"{where}: no column {name!r}{meant} (it has: {', '.join(columns)[:200]})")
     found: list[tuple[int, float]] = []
     seen: set[tuple[str, ...]] = set()
     for number, row in enumerate(rows, 2):

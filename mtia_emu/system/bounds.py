@@ -23,9 +23,14 @@ def cut_bytes_per_s(system: System, one: tuple[int, ...], other: tuple[int, ...]
 
 
 def bisection_bytes_per_s(system: System, ranks: Sequence[int] | None = None) -> float:
-    """Return what the first half of some ranks, or of all, can send to the second half, one way."""
+    """Return what the first half of some ranks, or of all, can send to the second half, one way.
+
+    One rank has no halves: 0.
+    """
     mine = tuple(range(len(system.ranks)) if ranks is None else ranks)
     half = len(mine) // 2
+    if half == 0:
+        return 0.0
     return cut_bytes_per_s(system, mine[:half], mine[half:])
 
 

@@ -22,15 +22,21 @@ from rich.console import Console
 
 from mtia_emu.view.terminal import print_table
 
-from . import mutate, mutate_onnx, mutate_store, mutate_zip
+from . import checkpoint_files, mutate, mutate_onnx, mutate_store, mutate_zip
 from .bounded import GOOD, REFUSED, Verdict, laid, run
 from .mutate import Files
 from .readers import READERS
 from .seeds import Seed, seeds
 
-SHARES = {  # of a hundred mutants, about
+SHARES = {  # of 128 mutants, about
     "onnx": 40,
     "graph": 18,
+    "checkpoint": 10,
+    "gguf": 6,
+    "system": 5,
+    "trace": 3,
+    "steps": 3,
+    "lengths": 1,
     "program": 12,
     "chip": 5,
     "gpu": 3,
@@ -75,6 +81,8 @@ def _changed(name: str, data: bytes, rng: random.Random, other: bytes) -> bytes:
         ".npz": mutate_zip.arrays,
         ".db": mutate_store.store,
         ".bin": mutate.plain,
+        ".safetensors": checkpoint_files.safetensors,
+        ".gguf": checkpoint_files.gguf,
         ".json": lambda text, drawn, _: mutate_zip.json_text(text, drawn),
     }
     return changes.get(Path(name).suffix, mutate.text)(data, rng, other)

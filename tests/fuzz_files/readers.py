@@ -36,6 +36,14 @@ from mtia_emu.results.difference import as_json as difference_json
 from mtia_emu.results.difference import compare
 from mtia_emu.results.report_file import read_report
 from mtia_emu.results.report_json import as_json
+from mtia_emu.serving.answers_json import as_json as served_json
+from mtia_emu.serving.arrivals import synthetic
+from mtia_emu.serving.length_files import parse_lengths, read_lengths
+from mtia_emu.serving.rules import EngineRules
+from mtia_emu.serving.served import serve
+from mtia_emu.serving.simulate import Service
+from mtia_emu.serving.step_table_file import read_table
+from mtia_emu.serving.traces import read_trace
 from mtia_emu.silicon import area, cost
 from mtia_emu.streams import histogram
 from mtia_emu.study.listing import chip_parameters, gpu_parameters
@@ -46,11 +54,14 @@ from mtia_emu.sweeps.space import Space, check_size
 from mtia_emu.sweeps.spec import GUIDED, load_spec, make_spec
 from mtia_emu.sweeps.store import read
 from mtia_emu.sweeps.study import Study
+from mtia_emu.system.listing import as_json as system_json
+from mtia_emu.system.load import load_system
 from mtia_emu.types import FP32, TensorType
 from mtia_emu.view.terminal import print_report
 
 CHIP = "tiny"
 SMALL_BYTES = 1 << 24  # of a program's inputs
+MOST_NODES = 2000  # of a checkpoint: one with more layers is not at fault for taking its time
 SHOWN = 0.1  # share of the files whose report is printed too
 EXECUTED = 0.3  # share of the models that are executed
 
@@ -194,6 +205,41 @@ def _histogram(path: Path, rng: random.Random) -> None:
     law.ranks(np.linspace(0, 1, 5), 1000)
 
 
+def _checkpoint(path: Path, rng: random.Random) -> None:
+    _model(path.parent, rng)
+
+
+def _gguf(path: Path, rng: random.Random) -> None:
+    _model(path, rng)
+
+
+def _model(path: Path, rng: random.Random) -> None:
+    with api.open_model(f"hf:{path}", {"seq": 4}) as source:
+        if len(source.graph(None).nodes) > MOST_NODES:
+            return
+        compiled = api.compile_stages(source, load_chip(CHIP))
+        executed = rng.random() < EXECUTED and compiled.program.data and _is_small(compiled.program)
+        _run(compiled.program, rng, random_inputs(compiled.onnx, 1) if executed else None)
+
+
+def _system(path: Path, rng: random.Random) -> None:
+    system_json(load_system(str(path)))
+
+
+def _steps(path: Path, rng: random.Random) -> None:
+    load = synthetic("even", np.arange(4) / 2, parse_lengths("64"), parse_lengths("16"))
+    served = serve(Service(read_table(path), EngineRules(token_budget=1024, max_sequences=64)), load)
+    json_text(served_json(served))
+
+
+def _trace(path: Path, rng: random.Random) -> None:
+    assert len(read_trace(path))
+
+
+def _lengths(path: Path, rng: random.Random) -> None:
+    synthetic("even", np.arange(4) / 2, read_lengths(path), parse_lengths("16"))
+
+
 READERS: dict[str, Callable[[Path, random.Random], None]] = {
     "onnx": _onnx,
     "external": _external,
@@ -208,4 +254,10 @@ READERS: dict[str, Callable[[Path, random.Random], None]] = {
     "histogram": _histogram,
     "report": _report,
     "scenario": _scenario,
+    "checkpoint": _checkpoint,
+    "gguf": _gguf,
+    "system": _system,
+    "steps": _steps,
+    "trace": _trace,
+    "lengths": _lengths,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,10 @@ from mtia_emu.serving.simulate import Service
 from mtia_emu.serving.step_table_file import read_table
 from mtia_emu.sweeps.run import SweepRun, run
 from mtia_emu.sweeps.spec import make_spec
+from mtia_emu.system.load import system_text
 from mtia_emu.types import FP16, FP32
 
+from .checkpoint_files import folders, gguf_file
 from .mutate import Files
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -65,6 +68,10 @@ def seeds(folder: Path) -> list[Seed]:
         *_stores(folder),
         *_histograms(),
         *_scenarios(folder),
+        *(Seed("checkpoint", files) for files in folders()),
+        Seed("gguf", {"m.gguf": gguf_file()}),
+        *_systems(),
+        *_requests(),
     ]
     return found
 
@@ -277,6 +284,26 @@ def _scenarios(folder: Path) -> list[Seed]:
     rated = {"s.toml": SMALL_SCENARIO.encode(), **_report(folder).files}
     rated["served.json"] = json_text(served_json(serve(service, load))).encode()
     return [*(Seed("scenario", {"s.toml": text.encode()}) for text in texts), Seed("scenario", rated)]
+
+
+def _systems() -> list[Seed]:
+    named = ("dgx-h100", "mtia-300-rack")
+    return [Seed("system", {"s.toml": system_text(name).encode()}) for name in named]
+
+
+def _requests() -> list[Seed]:
+    """Return a table of steps, traces as rows and as lines of JSON, and a histogram of lengths."""
+    rows = (
+        {"timestamp": 25 * i, "input_length": 9 + i, "output_length": 3, "hash_ids": [0, i]} for i in range(4)
+    )
+    return [
+        Seed("steps", {"t.json": (EXAMPLES / "step-table.json").read_bytes()}),
+        Seed(
+            "trace", {"t.csv": b"\n".join((EXAMPLES / "requests.csv").read_bytes().split(b"\n")[:9]) + b"\n"}
+        ),
+        Seed("trace", {"t.jsonl": "".join(json.dumps(row) + "\n" for row in rows).encode()}),
+        Seed("lengths", {"l.csv": b"tokens_from,weight\n16,0.25\n64,0.5\n512,0.25\n"}),
+    ]
 
 
 Make = Callable[[Path], list[Seed]]

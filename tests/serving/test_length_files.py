@@ -29,14 +29,14 @@ def test_bins_are_drawn_evenly_and_by_weight(tmp_path: Path) -> None:
     [
         (TWO, {}, "holds 2 histograms"),
         (TWO, {"model": "c"}, "no lengths of"),
-        (TWO, {"modell": "a"}, "unknown column in .* 'modell'; did you mean 'model'"),
+        (TWO, {"modell": "a"}, "no column 'modell'; did you mean 'model'"),
         ("tokens_from,weight\n", {}, "no lengths"),
         ("tokens_from,weight\n1,0\n", {}, "no lengths"),
         ("tokens_from,weight\n0,1\n", {}, "tokens_from is '0'"),
         ("tokens_from,weight\n1,nan\n", {}, "weight is 'nan'"),
         ("tokens_from,weight\n1,-1\n", {}, "weight is '-1'"),
         ("tokens_from,weight\n4,1\n2,1\n", {}, "does not rise"),
-        ("tokens,weight\n4,1\n", {}, "unknown column in .* 'tokens_from'"),
+        ("tokens,weight\n4,1\n", {}, "no column 'tokens_from' .it has: tokens, weight"),
     ],
 )
 def test_what_is_no_histogram_is_refused(tmp_path: Path, text: str, of: dict[str, str], error: str) -> None:

@@ -26,3 +26,8 @@ def test_half_to_half() -> None:
     assert bisection_bytes_per_s(load_system("mtia-2i-server")) == 64e9  # the sockets' uplinks
     assert bisection_bytes_per_s(load_system("mtia-2i-server"), range(12)) == 6 * 32e9
     assert bisection_bytes_per_s(load_system("tpu-v4i-board")) == 2 * 50e9  # a ring is cut twice
+
+
+@pytest.mark.parametrize("name", ["mtia-2i", "h100-sxm"])
+def test_a_system_of_one_has_no_halves(name: str) -> None:
+    assert as_json(load_system(name))["bisection_bytes_per_s"] == 0
