@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from mtia_emu.errors import UserError, refuse_unknown
-from mtia_emu.types import FP32, TensorType
+from mtia_emu.types import FP32, DType, TensorType
 
 from .arithmetic import Arithmetic
 
@@ -23,10 +23,14 @@ MOST = 1e38  # of an option: one that fp32 has
 
 @dataclass(frozen=True)
 class Moment:
-    """What all weights share in a step: values of the learning rate, and of the step's number from 1."""
+    """What all weights share in a step: values of the learning rate, and of the step's number from 1.
+
+    `products` are the floats that products of matrices are computed in.
+    """
 
     rate: str
     step: str
+    products: DType = FP32
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Optimiser:
         ]
         text = ",".join(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in changed)
         return f"{_name(type(self))}{{{text}}}" if text else _name(type(self))
+
+    def rule(self, looked_up: bool) -> Optimiser:
+        """Return the rule of a weight, given whether rows of it are looked up."""
+        return self
 
     def states(self, weight: TensorType) -> dict[str, TensorType]:
         """Return the state of a weight, by name of its slot; all of it is 0 before the first step."""
@@ -191,7 +199,68 @@ class Adagrad(Optimiser):
         return change, {"sum": square}
 
 
-OPTIMISERS: dict[str, type[Optimiser]] = {kind.__name__.lower(): kind for kind in (Sgd, Adam, AdamW, Adagrad)}
+NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5  # of a step: factors of X, (X Xt) X and (X Xt)^2 X
+MATCHED_RMS = 0.2  # of a change's elements, about that of AdamW's
+
+
+@dataclass(frozen=True)
+class Muon(AdamW):
+    """Muon (Jordan et al., 2024): the momentum of a matrix, its singular values brought near to 1.
+
+    Five Newton-Schulz steps do that, products of matrices alone. A change is as large as AdamW's (Liu et al.,
+    Muon is scalable for LLM training, 2025: `match_rms_adamw` of torch.optim.Muon). Of a weight [n, r, c]
+    each matrix is one; tables and what is no matrix are AdamW's.
+    """
+
+    weight_decay: float = 0.1
+    momentum: float = 0.95
+    nesterov: bool = True
+    beta2: float = 0.95
+
+    def rule(self, looked_up: bool) -> Optimiser:
+        adamw = {f.name: getattr(self, f.name) for f in fields(AdamW)}
+        return AdamW(**adamw) if looked_up else self
+
+    def states(self, weight: TensorType) -> dict[str, TensorType]:
+        return {"momentum": TensorType(FP32, weight.shape)} if _matrices(weight) else super().states(weight)
+
+    def update(
+        self, a: Arithmetic, weight: str, gradient: str, state: State, at: Moment
+    ) -> tuple[str, dict[str, str]]:
+        kind = a.builder.type_of(gradient)
+        if not _matrices(kind):
+            return super().update(a, weight, gradient, state, at)
+        mean = a("add", a("mul", state["momentum"], self.momentum), a("mul", gradient, 1 - self.momentum))
+        ahead = a("add", a("mul", mean, self.momentum), a("mul", gradient, 1 - self.momentum))
+        change = _orthogonal(a, ahead if self.nesterov else mean, at.products)
+        rate = a("mul", at.rate, MATCHED_RMS * max(kind.shape[-2:]) ** 0.5)
+        if self.weight_decay:
+            weight = a("mul", weight, a("sub", 1, a("mul", at.rate, self.weight_decay)))
+        return a("sub", weight, a("mul", a.wide(change), rate)), {"momentum": mean}
+
+
+def _matrices(kind: TensorType) -> bool:
+    return kind.rank in (2, 3) and min(kind.shape[-2:]) > 1
+
+
+def _orthogonal(a: Arithmetic, value: str, products: DType) -> str:
+    """Return matrices [.., r, c] with singular values near 1 in place of theirs, by Newton-Schulz steps."""
+    kind = a.builder.type_of(value)
+    axes = (kind.rank - 2, kind.rank - 1)
+    turn = (*range(kind.rank - 2), *axes[::-1])
+    norm = a("sqrt", a("reduce_sum", a("mul", value, value), axes=axes, keepdims=True))
+    x = a.cast(a("div", value, a("max", norm, 1e-7)), products)
+    tall = kind.shape[-2] > kind.shape[-1]
+    x = a("transpose", x, perm=turn) if tall else x
+    for one, three, five in NEWTON_SCHULZ:
+        square = a("matmul", x, a("transpose", x, perm=turn))
+        more = a("add", a("mul", square, three), a("mul", a("matmul", square, square), five))
+        x = a("add", a("mul", x, one), a("matmul", more, x))
+    return a("transpose", x, perm=turn) if tall else x
+
+
+RULES = (Sgd, Adam, AdamW, Adagrad, Muon)
+OPTIMISERS: dict[str, type[Optimiser]] = {kind.__name__.lower(): kind for kind in RULES}
 
 
 def _name(kind: type[Optimiser]) -> str:

@@ -59,6 +59,13 @@ def _trains(graph: Graph, node: Node, index: int, active: Collection[str]) -> bo
     return node.op in BESIDE and others and long <= 1
 
 
+def looked_up_of(graph: Graph, ties: Mapping[str, str]) -> set[str]:
+    """Return the values of which rows are looked up; `ties` are parameters that are another one elsewhere."""
+    tables = {value for node in graph.nodes if node.op in TABLES for value in node.inputs}
+    tables |= {ties[name] for name in tables if name in ties}
+    return tables | {name for name, first in ties.items() if first in tables}
+
+
 def chosen(
     graph: Graph, stored: Collection[str], train: Iterable[str] = (), freeze: Iterable[str] = ()
 ) -> list[str]:

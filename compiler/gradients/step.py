@@ -34,7 +34,7 @@ from .forms import only_read, redrawn, unrounded
 from .losses import first_float, with_loss
 from .marks import OPTIMISER
 from .optimisers import Moment, Optimiser, Sgd
-from .parameters import as_constants, chosen, frozen_note
+from .parameters import as_constants, chosen, frozen_note, looked_up_of
 from .recompute import BALANCE, Throughput, recompute
 from .touched import Gradient, Touched, by_rows, rows_note
 
@@ -220,11 +220,14 @@ class _Writer:
         self.masters = self.narrow and recipe.rounding == NEAREST
         self.scales = recipe.precision == "fp16"
         self.looked_up: dict[str, int] = {}  # how many rows a step changes of each table, at most
+        tables = looked_up_of(forward, ties)
+        self.moment = Moment(RATE, STEP, dtype(recipe.stored))
+        self.rules = {name: recipe.optimiser.rule(name in tables) for name in names}
 
     def states_of(self, name: str) -> dict[str, TensorType]:
         """Return the inputs that a weight's step needs besides itself, by name."""
         kind = TensorType(FP32, self.forward.type_of(name).shape)
-        slots = {f"{name}.{slot}": t for slot, t in self.recipe.optimiser.states(kind).items()}
+        slots = {f"{name}.{slot}": t for slot, t in self.rules[name].states(kind).items()}
         masters = {f"{name}.master": kind} if self.masters else {}
         sums = {f"{name}{SUM}": kind} if self.recipe.accumulate > 1 else {}
         return masters | slots | sums
@@ -340,10 +343,10 @@ class _Writer:
 
     def _updated(self, a: Arithmetic, name: str, gradient: Gradient, finite: str) -> dict[str, str]:
         """Return the next value of a weight and of each of its states, by the input that it follows."""
-        optimiser, b = self.recipe.optimiser, a.builder
+        optimiser, b = self.rules[name], a.builder
         whole, after = gradient.values, dict[str, str]()
         state, master = self._slots(name), self._master(name)
-        new, slots = optimiser.update(a, a.wide(master), whole, state, Moment(RATE, STEP))
+        new, slots = optimiser.update(a, a.wide(master), whole, state, self.moment)
         if self.masters:
             after[master] = new
         after[name] = self._stored(a, new)
@@ -357,16 +360,16 @@ class _Writer:
 
     def _touched(self, a: Arithmetic, name: str, gradient: Gradient, finite: str) -> dict[str, str]:
         """Return the same where only looked-up rows change; a step that is skipped puts them back."""
-        rows, optimiser, master = self._rows(a, name, gradient), self.recipe.optimiser, self._master(name)
+        rows, optimiser, master = self._rows(a, name, gradient), self.rules[name], self._master(name)
         state = self._slots(name)
         if not (optimiser.moves_all or self.narrow):
             taken = {slot: rows.of(old) for slot, old in state.items()}
-            change, more = optimiser.increments(a, rows.once, taken, Moment(RATE, STEP))
+            change, more = optimiser.increments(a, rows.once, taken, self.moment)
             added = {name: change} | {state[slot]: value for slot, value in more.items()}
             return {old: rows.added(old, value) for old, value in added.items()}
         before = {old: rows.of(old) for old in (master, *state.values())}
         taken = {slot: before[old] for slot, old in state.items()}
-        new, slots = optimiser.update(a, a.wide(before[master]), rows.whole, taken, Moment(RATE, STEP))
+        new, slots = optimiser.update(a, a.wide(before[master]), rows.whole, taken, self.moment)
         after = {master: new} if self.masters or not self.narrow else {}
         after |= {state[slot]: value for slot, value in slots.items()}
         if finite:
@@ -392,4 +395,4 @@ class _Writer:
     def _slots(self, name: str) -> dict[str, str]:
         """Return the optimiser's state of a weight, by slot."""
         kind = TensorType(FP32, self.forward.type_of(name).shape)
-        return {slot: f"{name}.{slot}" for slot in self.recipe.optimiser.states(kind)}
+        return {slot: f"{name}.{slot}" for slot in self.rules[name].states(kind)}

@@ -33,7 +33,7 @@ RECIPE = (
         default="sgd",
         show_default=True,
         metavar="NAME{OPTIONS}",
-        help="sgd, adam, adamw or adagrad, with options as in adamw{lr=3e-4,weight_decay=0.1}.",
+        help="sgd, adam, adamw, adagrad or muon, with options as in adamw{lr=3e-4,weight_decay=0.1}.",
     ),
     click.option(
         "--precision",
@@ -183,7 +183,8 @@ def train(model: str, **flags: Any) -> None:
 
     Prints time, energy, memory by kind and the longest layers of a step. MFU is three times the
     multiply-adds of the forward pass, as a share of what the peak rate allows in that time; HFU counts all
-    that is multiplied, recomputation included.
+    that is multiplied, recomputation included. Scores that a causal mask hides are in MFU, and in HFU only
+    where they are multiplied.
 
     \b
     Examples:

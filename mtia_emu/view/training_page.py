@@ -21,7 +21,8 @@ from .whole_run import whole_rows
 
 MEANINGS = (
     "MFU is three times the multiply-adds of the forward pass, as a share of what the peak rate allows in "
-    "the time of a step (Chowdhery et al., 2022); HFU counts all that is multiplied, recomputation included.",
+    "the time of a step (Chowdhery et al., 2022); HFU counts all that is multiplied, recomputation included. "
+    "Scores that a causal mask hides are in MFU, and in HFU only where they are multiplied.",
     "Memory is counted at the moment of a step at which most is held. Gradients are what comes after the "
     "forward pass, activations what it made and is still read.",
     "A block is a layer's name up to its first number. The optimizer's time is that of the block whose "

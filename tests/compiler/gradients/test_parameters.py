@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mtia_emu.compiler import text
-from mtia_emu.compiler.gradients.parameters import as_constants, chosen, frozen_note, parameters_of
+from mtia_emu.compiler.gradients.parameters import (
+    as_constants,
+    chosen,
+    frozen_note,
+    looked_up_of,
+    parameters_of,
+)
 from mtia_emu.compiler.graph import Const
 
 from mtia_emu.errors import UserError
@@ -36,6 +42,12 @@ STORED = ["table", "w", "bias", "mask", "frequencies", "unused"]
 
 def test_weights_tables_and_biases_are_trained() -> None:
     assert parameters_of(MODEL, STORED) == ["table", "w", "bias"]
+
+
+def test_a_table_and_what_is_tied_to_it_are_looked_up() -> None:
+    assert {"w", "table"} & looked_up_of(MODEL, {}) == {"table"}
+    assert {"w", "table", "head"} & looked_up_of(MODEL, {"head": "table"}) == {"table", "head"}
+    assert {"w", "table", "first"} & looked_up_of(MODEL, {"table": "first"}) == {"table", "first"}
 
 
 def test_patterns_add_and_take_away() -> None:
