@@ -193,7 +193,8 @@ class Adagrad(Optimiser):
     ) -> tuple[str, dict[str, str]]:
         square, kind = a("mul", gradient, gradient), a.builder.type_of(gradient)
         if self.rowwise and kind.rank > 1:
-            square = a("reduce_mean", square, axes=(kind.rank - 1,), keepdims=True)
+            total = a("reduce_sum", square, axes=(kind.rank - 1,), keepdims=True)
+            square = a("mul", total, 1 / kind.shape[-1])  # a mean, of columns that chips may share
         root = a("sqrt", a("add", state["sum"], square))
         change = a("div", a("mul", gradient, a("neg", at.rate)), a("add", root, self.eps))
         return change, {"sum": square}

@@ -14,6 +14,7 @@ from mtia_emu.types import INT32, INT64, UINT8, BagWork, TensorType, dtype
 from ..graph import Attrs
 from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, index_dtype, need, register, wide, word
+from .layout import WHOLE, Layout, NodeSplit, Query, splits
 from .move import cut
 
 T = TypeVar("T")
@@ -241,6 +242,20 @@ def _hit(b: Back, rows: str, bag: str) -> str:
     ties = b.add("embedding_bag", hit, places, b[2], mode="sum")
     share = b.add("div", b.grad, b.add("max", ties, b.scalar(1, ties)))
     return b.times(hit, _by_bag(b, share, bag))
+
+
+@splits("embedding_bag")
+def _split(query: Query) -> NodeSplit:
+    """Split the columns of a table that is a weight where that is asked for, else as they come."""
+    policy, table, (kind, *rest) = query.policy, query.layouts[0], query.types
+    assert table is not None and kind is not None
+    columns = table.settled.dims[-1]
+    if query.free[0] and policy.kinds.get(query.node.inputs[0], policy.tables) == "column":
+        columns = policy.dividing(policy.lookup, kind.shape[-1])
+    if query.node.attrs.get("quantised", False):
+        columns = WHOLE
+    wanted = (Layout((WHOLE, columns)), *(None if t is None else Layout.whole(t.rank) for t in rest))
+    return NodeSplit(wanted, (Layout((WHOLE, columns)),))
 
 
 @gradient("embedding_bags")

@@ -10,6 +10,7 @@ from ..graph import Attrs
 from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, index_dtype, need, register, same_dtype, word
 from .embedding_bag import rows_of
+from .layout import WHOLE, Layout, NodeSplit, Query, splits
 
 
 def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -52,6 +53,17 @@ register(
         ("reduction",),
     )
 )
+
+
+@splits("scatter_rows")
+def _split(query: Query) -> NodeSplit:
+    """Split the columns, as rows or else updates have them: which rows change is known everywhere."""
+    (base, indices, updates), columns = query.layouts, WHOLE
+    assert base is not None and indices is not None and updates is not None
+    for layout, free in ((updates, query.free[2]), (base, query.free[0])):
+        columns = layout.settled.dims[-1] if layout.settled.dims[-1] and not free else columns
+    onto, at = Layout((WHOLE, columns)), Layout.whole(len(indices.dims))
+    return NodeSplit((onto, at, Layout((*at.dims, columns))), (onto,))
 
 
 @gradient("scatter_rows")

@@ -16,6 +16,7 @@ from ..graph import Graph, Node
 from ..ops.expert_matmul import ROUTED_PRODUCTS
 from ..ops.layout import SPLITS, Axes, Layout, NodeSplit, Policy, Query
 from .asked import Asked, answered
+from .bags import bagged
 from .draft import Holder, Shard, SplitDraft, index_const, is_free, layout_of, number_const, version_of
 from .heads import units
 from .mesh import AXES, Mesh
@@ -110,7 +111,7 @@ def _add(draft: SplitDraft, node: Node, placed: Mapping[str, TablePlace]) -> Non
     place = placed.get(node.inputs[0]) if node.op == "gather" else None
     if place is not None and place.kind == WHOLE_TABLE:
         look_up_there(draft, node, place.owners[0])
-    elif not (follow(draft, node) or scattered(draft, node)):
+    elif not (follow(draft, node) or scattered(draft, node) or bagged(draft, node)):
         _place(draft, node)
     settle(draft, node)
 
@@ -257,4 +258,4 @@ def _notes(draft: SplitDraft) -> tuple[str, ...]:
     if not draft.whole:
         return ()
     named = ", ".join(f"{count} {op}" for op, count in sorted(draft.whole.items()))
-    return (f"every rank computes the whole of {named}: there is no layout rule for these ops",)
+    return (f"every rank computes the whole of {named}: no layout rule splits these",)

@@ -13,12 +13,14 @@ from ..gradients.step import SUM, TrainingStep
 from ..graph import Node
 from ..ops.collectives import COLLECTIVES
 from ..ops.layout import WHOLE, Layout
+from .asked import Asked
 from .mesh import Mesh
-from .propagate import Split, propagate
+from .propagate import Split, policy_of, propagate
 from .shards import prefetched, with_gathers, without_copies
 from .stages import PipelineStage
 
 ALONG = ("dp", "tp")  # the axes that a step is split over
+REPEATS = ("concat", "reshape", "cast", "mul")  # between what is repeated for rows and the optimiser
 STATES, GRADIENTS, WEIGHTS = STAGES = (1, 2, 3)  # of ZeRO: from which on what is shared out
 
 
@@ -46,18 +48,28 @@ def split_step(step: TrainingStep, mesh: Mesh, zero: int = 0) -> SplitStep:
     _refuse(step, mesh, zero)
     given = {name: Layout((WHOLE,) * kind.rank) for name, kind in step.graph.inputs.items()}
     given |= {name: _batch(step, name, mesh) for name in step.data}
-    first = propagate(step.graph, mesh, given)
+    asked = _asked(step, mesh)
+    first = propagate(step.graph, mesh, given, asked=asked)
     lie = first.inputs  # weights as their first reader wants them
     whole = {name: lie[name] for name in step.parameters}
+    if mesh.tables and not any(layout.dims[-1:] == (mesh.lookup,) for layout in whole.values()):
+        raise UserError(
+            f"--parallel {mesh}: no table of {step.graph.name} divides its columns among "
+            f"{math.prod(mesh.counts[axis] for axis in mesh.lookup)} (right: a number that divides them)"
+        )
     parts = whole | {name: _shared(step, name, lie[name], mesh) for name in _dense(step)}
-    known = {**given, **_states(step, parts if zero else whole), **(parts if zero == WEIGHTS else whole)}
+    known = {
+        **given,
+        **_states(step, parts if zero else whole, mesh),
+        **(parts if zero == WEIGHTS else whole),
+    }
     sums = _sums(step, first, whole)
     known |= {f"{name}{SUM}": layout for name, (_, layout) in sums.items()}
     brought = _gradients(step, parts if zero >= GRADIENTS else whole, {n: v for n, (v, _) in sums.items()})
     gathered = [name for name in whole if known[name] != whole[name]]
     graph, copies = with_gathers(step.graph, gathered)
     brought |= {copy: whole[name] for copy, name in copies.items()}
-    split = without_copies(propagate(graph, mesh, known, brought), copies)
+    split = without_copies(propagate(graph, mesh, known, brought, asked=asked), copies)
     if mesh.sizes["tp"] > 1 and not any(split.inputs[n].used & set(mesh.axes("tp")) for n in step.parameters):
         raise UserError(
             f"--parallel tp={mesh.sizes['tp']}: no weight of {step.graph.name} divides among so many "
@@ -74,7 +86,14 @@ def _refuse(step: TrainingStep, mesh: Mesh, zero: int) -> None:
             f"batch (right: --accumulate {mesh.batches})"
         )
     other = [name for name, size in mesh.sizes.items() if size > 1 and name not in (*ALONG, "pp")]
-    if other or mesh.tables or mesh.onnx is not None:
+    if mesh.tables not in ("", "column"):
+        raise UserError(
+            f"--parallel tables={mesh.tables}: a step changes rows of tables that are whole on each chip, or "
+            "of their columns (right: tables=column, or none)"
+        )
+    if mesh.tables and mesh.stages > 1:
+        raise UserError(f"--parallel {mesh}: tables are split over dp or tp alone (right: without pp)")
+    if other or mesh.onnx is not None:
         raise UserError(f"--parallel {mesh}: training is split over dp, tp and pp (right: as in dp=4,tp=2)")
     if step.recipe.precision == "fp8" and mesh.sizes["tp"] > 1:
         raise UserError("--precision fp8 is split over dp and pp: scales are of whole tensors (right: dp=N)")
@@ -91,7 +110,8 @@ def _refuse(step: TrainingStep, mesh: Mesh, zero: int) -> None:
 def _sums(step: TrainingStep, split: Split, whole: Mapping[str, Layout]) -> dict[str, tuple[str, Layout]]:
     """Return the sums of micro-batches' gradients: by weight, the value that goes on and how it lies.
 
-    It owes over `dp` what the gradient itself owes there: chips sum by themselves before they exchange.
+    It owes over `dp` what the gradient itself owes there: chips sum by themselves before they exchange. What
+    is cut over `dp` is exchanged each time.
     """
     found = dict[str, tuple[str, Layout]]()
     over = split.mesh.axes("dp")
@@ -100,7 +120,7 @@ def _sums(step: TrainingStep, split: Split, whole: Mapping[str, Layout]) -> dict
             name, maker = node.inputs[0].removesuffix(SUM), step.graph.producer(node.inputs[1])
             assert maker is not None
             owed = set(split.made[maker.name, node.inputs[1]].sums).intersection(over)
-            found[name] = node.output, whole[name].owing(owed)
+            found[name] = node.output, whole[name].owing(owed - whole[name].used)
     return found
 
 
@@ -121,6 +141,8 @@ def _batch(step: TrainingStep, name: str, mesh: Mesh) -> Layout:
 def _shared(step: TrainingStep, name: str, whole: Layout, mesh: Mesh) -> Layout:
     """Return how a weight lies that is shared out over `dp` as well; as it is where nothing divides."""
     over, shape = mesh.axes("dp"), step.graph.inputs[name].shape
+    if whole.used & set(over):
+        return whole
     for index, axes in enumerate(whole.dims):
         count = math.prod(mesh.counts[axis] for axis in (*axes, *over))
         if over and shape[index] % count == 0:
@@ -129,7 +151,26 @@ def _shared(step: TrainingStep, name: str, whole: Layout, mesh: Mesh) -> Layout:
     return whole
 
 
-def _states(step: TrainingStep, parts: Mapping[str, Layout]) -> dict[str, Layout]:
+def _asked(step: TrainingStep, mesh: Mesh) -> Asked | None:
+    """Return how gradients of bags are to lie where they are repeated for rows, of tables in columns.
+
+    So a chip gets its columns of all bags, before there is one for each look-up.
+    """
+    if not mesh.tables:
+        return None
+    graph, found = step.graph, dict[tuple[str, str], Layout]()
+    policy = policy_of(graph, mesh, {})
+    values = {value for name, value in _read(step) if name in step.parameters}
+    for node in reversed(graph.nodes):
+        if node.op == "gather" and node.output in values and node.inputs[1] in graph.consts:
+            columns = policy.dividing(mesh.lookup, node.type.shape[-1])
+            found[node.name, node.inputs[0]] = Layout((WHOLE, columns))
+        elif node.op in REPEATS and node.output in values:
+            values.update(node.inputs)
+    return Asked(found, {}, {})
+
+
+def _states(step: TrainingStep, parts: Mapping[str, Layout], mesh: Mesh) -> dict[str, Layout]:
     """Return how states lie: along the dimensions that they have in common with their weight, as it does."""
     known, dense = dict[str, Layout](), _dense(step)
     for name, kind in step.states.items():
@@ -137,7 +178,7 @@ def _states(step: TrainingStep, parts: Mapping[str, Layout]) -> dict[str, Layout
         shape = step.graph.inputs[weight].shape
         known[name] = Layout(
             tuple(
-                axes if weight in dense and size == own else WHOLE
+                axes if (weight in dense or axes == mesh.lookup) and size == own else WHOLE
                 for size, own, axes in zip(kind.shape, shape, parts[weight].dims, strict=True)
             )
         )
@@ -173,7 +214,11 @@ def _gradients(step: TrainingStep, parts: Mapping[str, Layout], sums: Mapping[st
     for weight, value in _read(step):
         shape = step.graph.type_of(value).shape
         alike = weight in parts and shape == kinds[weight].shape
-        lie[value] = parts[weight] if alike else Layout((WHOLE,) * len(shape))
+        columns = (
+            parts[weight].dims[-1] if weight in parts and shape[-1:] == kinds[weight].shape[-1:] else WHOLE
+        )
+        rows = (*(WHOLE,) * (len(shape) - 1), columns if len(shape) == 2 else WHOLE)[: len(shape)]
+        lie[value] = parts[weight] if alike else Layout(rows)
     data = set(step.data)
     for node in step.graph.nodes:  # indices, as the optimiser takes them of the batch
         if node.origin.endswith(OPTIMISER) and data.intersection(node.inputs):

@@ -34,6 +34,7 @@ MODELS: dict[str, tuple[Any, ...]] = {
     "resnet-tiny": ("cross-entropy", "sgd{momentum=0.9}", {"batch": 4}),
     "llama-tiny": ("cross-entropy", "adagrad", {"batch": 4, "seq": 8}),
 }
+BAGS = ("dlrm-small", "bce", {"batch": 8})
 
 
 @cache
@@ -48,7 +49,7 @@ def inputs(of: TrainingStep) -> dict[str, np.ndarray]:
     rng, out = np.random.default_rng(3), dict[str, np.ndarray]()
     for name, kind in of.graph.inputs.items():
         known = of.parameters.get(name)
-        values = rng.random(kind.shape) if kind.dtype.is_float else rng.integers(0, 8, kind.shape)
+        values = rng.random(kind.shape) if kind.dtype.is_float else rng.integers(0, 3, kind.shape)
         out[name] = (known.array(name) if known else values).astype(kind.dtype.numpy)
     return {**out, "learning_rate": np.float32(0.01), "step": np.float32(2)}
 
@@ -104,6 +105,58 @@ def test_states_lie_as_their_own_weight_where_they_are_as_long(zero: int) -> Non
     got = evaluate_split(made, feed)
     for out, right in evaluate(one.graph, feed).items():
         np.testing.assert_allclose(got[out], right, rtol=1e-4, atol=1e-6)
+
+
+@cache
+def recommender(optimizer: str, **recipe: Any) -> TrainingStep:
+    name, loss, dims = BAGS
+    return mtia_emu.training_step(f"zoo:{name}", loss, optimizer, dims=dims, seed=0, **recipe)
+
+
+@pytest.mark.parametrize(
+    "parallel", ["dp=2", "dp=4", "dp=2,tables=column", "dp=8,tables=column", "tp=2,tables=column"]
+)
+@pytest.mark.parametrize(
+    ("optimizer", "zero", "recipe"),
+    [
+        ("sgd", 0, {}),
+        ("adagrad", 0, {"clip": 0.1}),
+        ("adagrad{rowwise=true}", 1, {}),
+        ("adam", 2, {}),
+        ("adam", 1, {"embeddings": "tables"}),
+    ],
+)
+def test_tables_whole_or_in_columns_change_as_on_one_chip(
+    parallel: str, optimizer: str, zero: int, recipe: dict[str, Any]
+) -> None:
+    one = recommender(optimizer, **recipe)
+    feed = {n: x for n, x in inputs(one).items() if n in one.graph.inputs}
+    split = split_step(one, parse_parallel(parallel), zero if "dp" in parallel else 0).split
+    got = evaluate_split(split, feed)
+    for out, right in evaluate(one.graph, feed).items():
+        np.testing.assert_allclose(got[out], right, rtol=1e-4, atol=1e-5 * np.abs(right).max())
+    tables = [n for n in one.parameters if n.startswith("embedding_bags")]
+    whole = sum(one.graph.inputs[n].bytes for n in tables)
+    held = sum(split.types[n].bytes for n in tables)
+    assert held == whole // (int(parallel[3]) if "tables" in parallel else 1)
+
+
+def test_each_chip_pools_its_own_bags_or_its_columns_of_all() -> None:
+    one = recommender("sgd")
+    for parallel, bags in (("dp=4", (2, 64)), ("dp=4,tables=column", (8, 16))):
+        split = split_step(one, parse_parallel(parallel)).split
+        shapes = {n.type.shape for n in split.nodes if n.op == "embedding_bag"}
+        assert shapes == {bags} and not split.notes
+    assert exchanges(split)["all_to_all"] == 2 * 8, "what is pooled, and its gradient, of each table"
+
+
+def test_sums_of_micro_batches_lie_in_columns_too() -> None:
+    one = recommender("adam", accumulate=2)
+    split = split_step(one, parse_parallel("dp=4,tables=column")).split
+    for table in (n for n in one.parameters if n.startswith("embedding_bags")):
+        kinds = {split.types[n] for n in (table, f"{table}.mean", f"{table}.sum_of_gradients")}
+        assert {kind.shape for kind in kinds} == {(one.graph.inputs[table].shape[0], 16)}
+        assert not split.inputs[f"{table}.sum_of_gradients"].sums
 
 
 def test_each_gradient_is_exchanged_once_and_in_two_halves_where_it_is_shared_out() -> None:
@@ -212,6 +265,20 @@ def test_the_order_keeps_all_nodes_each_behind_what_it_reads(chosen: list[tuple[
 def test_what_cannot_be_split_is_refused(parallel: str, recipe: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         split_step(step("resnet-tiny", **recipe), parse_parallel(parallel))
+
+
+@pytest.mark.parametrize(
+    ("parallel", "words"),
+    [
+        ("dp=2,tables=row", "tables=row: .*right: tables=column"),
+        ("dp=2,tables=plan", "tables=plan: .*right: tables=column"),
+        ("dp=2,pp=2,tables=column", "right: without pp"),
+        ("tp=3,tables=column", "no table of dlrm-small divides its columns among 3"),
+    ],
+)
+def test_tables_that_cannot_be_cut_so_are_refused(parallel: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        split_step(recommender("sgd"), parse_parallel(parallel))
 
 
 def test_an_optimizer_that_keeps_nothing_has_gradients_and_weights_to_share_out() -> None:
