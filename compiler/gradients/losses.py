@@ -20,6 +20,9 @@ from .differentiate import joined, named
 
 LEAST_LOG = -100.0  # of a probability of 0: as torch.nn.BCELoss bounds it
 LEAST_SHARE = 1.2e-38  # the least normal number of fp32
+MOVES = ("reshape", "transpose", "cast", "slice", "copy", "concat")  # of a value, not of its form
+SHARES = ("softmax", "sigmoid", "min", "max", "where")  # what gives probabilities, or may bound to them
+OF_SCORES = {"cross-entropy": 1, "bce-with-logits": 2}  # and which of those are not scores, the first so many
 IGNORED = -100  # the label of what does not count: as torch.nn.CrossEntropyLoss has it
 
 
@@ -54,10 +57,28 @@ def with_loss(graph: Graph, kind: str, output: str = "", target: str = "target",
         graph.consts,
         graph.notes,
     )
+    whole = whole.with_notes((*graph.notes, *_doubts(graph, kind, output)))
     builder = NodeBuilder(whole)
     builder.origin = kind
     value = named(builder, loss.build(Arithmetic(builder, name), output, target), name)
     return joined(whole, builder, (value, *graph.outputs))
+
+
+def _doubts(graph: Graph, kind: str, output: str) -> tuple[str, ...]:
+    """Return what to say of an output that seems to be of another form than its loss is of."""
+    value, node = output, graph.producer(output)
+    while node is not None and node.op in MOVES:
+        value = node.inputs[0]
+        node = graph.producer(value)
+    made = node.op if node is not None else ""
+    if kind == "bce" and made not in SHARES:
+        return (
+            f"loss bce is of probabilities, and %{output} comes from {made or 'an input'}, which may give "
+            "any number (of scores it is bce-with-logits)",
+        )
+    if kind in OF_SCORES and made in SHARES[: OF_SCORES[kind]]:
+        return (f"loss {kind} is of scores, and %{output} is a {made} already: it is taken twice",)
+    return ()
 
 
 def loss_named(kind: str) -> Loss:

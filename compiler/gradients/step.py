@@ -164,7 +164,7 @@ def training_step(
     names = chosen(graph, stored, recipe.train, recipe.freeze)
     frozen = {name: const for name, const in stored.items() if name not in names}
     forward, scores = _forward(as_constants(graph, frozen), recipe)
-    forward = redrawn(forward, DRAW).with_notes((*graph.notes, *frozen_note(list(frozen))))
+    forward = redrawn(forward, DRAW).with_notes((*forward.notes, *frozen_note(list(frozen))))
     return written(forward, {name: stored[name] for name in names}, recipe, scores, pace)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from mtia_emu.compiler import text
 from mtia_emu.compiler.gradients.differentiate import differentiate
 from mtia_emu.compiler.gradients.losses import IGNORED, LOSSES, with_loss
 from mtia_emu.compiler.graph import Graph
@@ -45,6 +48,35 @@ CASES = {
 
 def test_every_loss_has_a_case() -> None:
     assert set(CASES) == set(LOSSES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "op", "words"),
+    [
+        ("bce", "neg", "bce is of probabilities, and %y comes from neg, .* bce-with-logits"),
+        ("bce", "sigmoid", ""),
+        ("bce-with-logits", "neg", ""),
+        ("bce-with-logits", "sigmoid", "is of scores, and %y is a sigmoid already"),
+        ("cross-entropy", "softmax", "is of scores, and %y is a softmax already"),
+        ("cross-entropy", "sigmoid", ""),
+        ("mse", "sigmoid", ""),
+    ],
+)
+def test_an_output_of_another_form_than_the_loss_is_noted(kind: str, op: str, words: str) -> None:
+    attrs = " {axis=1}" if op == "softmax" else ""
+    graph = text.parse(f"""graph m {{
+  in %x : fp32[4,5]
+  %z : fp32[4,5] = {op}(%x){attrs}
+  %y : fp32[4,5] = reshape(%z) {{shape=[4, 5]}}
+  out %y
+}}
+""")
+    notes = with_loss(graph, kind).notes
+    assert (re.search(words, *notes) is not None) if words else not notes
+
+
+def test_bce_of_an_input_is_noted() -> None:
+    assert "%x comes from an input" in with_loss(model(), "bce").notes[0]
 
 
 @pytest.mark.parametrize("kind", CASES)
