@@ -57,11 +57,12 @@ register(
 
 @splits("scatter_rows")
 def _split(query: Query) -> NodeSplit:
-    """Split the columns, as rows or else updates have them: which rows change is known everywhere."""
+    """Split the columns of a table that is cut into such: which rows change is known everywhere."""
     (base, indices, updates), columns = query.layouts, WHOLE
     assert base is not None and indices is not None and updates is not None
     for layout, free in ((updates, query.free[2]), (base, query.free[0])):
-        columns = layout.settled.dims[-1] if layout.settled.dims[-1] and not free else columns
+        lie = layout.settled.dims[-1]
+        columns = lie if lie and not free and set(lie) <= {*query.policy.lookup} else columns
     onto, at = Layout((WHOLE, columns)), Layout.whole(len(indices.dims))
     return NodeSplit((onto, at, Layout((*at.dims, columns))), (onto,))
 
