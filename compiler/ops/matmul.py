@@ -201,8 +201,8 @@ def _zero(c: Call, index: int) -> str:
 def _split(query: Query) -> NodeSplit:
     """Split a product: by columns of a weight, then by rows where the operand comes so split.
 
-    Where both operands are computed, batches, rows and columns are split as they come; where the inner size
-    is, the result owes a sum.
+    Where both operands are computed, batches, rows and columns are split as they come, and those of a matrix
+    before rows of a smaller operand; where the inner size is, the result owes a sum.
     """
     b, free = need(query.types[1]), query.free[1]
     if free and b.rank == 2:
@@ -211,8 +211,12 @@ def _split(query: Query) -> NodeSplit:
     shape = query.node.type.shape
     batch = _stacked(query, b) if free else joint(query, shape, (len(shape) - 2, len(shape) - 1))[:-2]
     used = {axis for axes in batch for axis in axes}
-    rows = _unused(left.dims[-2], used)
-    columns = _unused(right.dims[-1], used)
+    if b.rank == 2 and a.size < b.size:  # where one of both must be gathered, the smaller is
+        columns = _unused(right.dims[-1], used)
+        rows = _unused(left.dims[-2], used)
+    else:
+        rows = _unused(left.dims[-2], used)
+        columns = _unused(right.dims[-1], used)
     inner = _unused(left.dims[-1] or right.dims[-2], used)
     if query.node.attrs.get("activation", "none") != "none" or any(query.types[3:]):
         inner = WHOLE

@@ -54,7 +54,7 @@ def inputs(of: TrainingStep) -> dict[str, np.ndarray]:
     return {**out, "learning_rate": np.float32(0.01), "step": np.float32(2)}
 
 
-@pytest.mark.parametrize("parallel", ["dp=2", "dp=4", "dp=2,tp=2"])
+@pytest.mark.parametrize("parallel", ["dp=2", "dp=4", "dp=2,tp=2", "dp=2,tp=2,sp"])
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 @pytest.mark.parametrize("name", MODELS)
 def test_all_ranks_together_compute_the_step_of_one(name: str, parallel: str, zero: int) -> None:
