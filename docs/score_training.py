@@ -12,7 +12,7 @@ the others are as many times their difference. What several GPUs add:
 - FSDP gathers weights in bf16 for the way there and again for the way back, and scatters gradients, layer by
   layer, beside kernels: a phase takes the longer of both. The optimiser has one part in as many as GPUs.
 - `tp` splits the graph as `--parallel tp=N` does; its exchanges stand between kernels. Sequence parallelism
-  is not built: its exchanges move as many bytes, its norms and residuals are a `tp`-th.
+  (`sp`) is left out: its exchanges move as many bytes, its norms and residuals are a `tp`-th.
 - A pipeline of p stages in v parts each runs m micro-batches in (m + (p - 1) / v) times a stage; the stage
   with the loss is the slowest. Sends are left out.
 - Full recomputation runs the layers' way there once more, as torch.utils.checkpoint of a block does; that of

@@ -97,7 +97,8 @@ SPREAD = (
     click.option(
         "--parallel",
         metavar="AXES",
-        help="How its chips share a step: dp=8 (the batch; gradients are summed), tp=2 (weights and heads), "
+        help="How its chips share a step: dp=8 (the batch; gradients are summed), tp=2 (weights and heads; "
+        "with sp norms and residuals over the sequence), "
         "pp=4 (layers, in stages of a pipeline), or several. With pp: schedule=1f1b (the default) or gpipe, "
         "vp=2 (stages a chip, interleaved), stages=time. tables=column cuts embedding tables into columns. "
         "bucket=25MiB exchanges together.  [default: all of its chips in dp]",
