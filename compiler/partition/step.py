@@ -65,7 +65,9 @@ def split_step(step: TrainingStep, mesh: Mesh, zero: int = 0) -> SplitStep:
     }
     sums = _sums(step, first, whole)
     known |= {f"{name}{SUM}": layout for name, (_, layout) in sums.items()}
-    brought = _gradients(step, parts if zero >= GRADIENTS else whole, {n: v for n, (v, _) in sums.items()})
+    totals = {name: node.output for name, (node, _) in sums.items()}
+    brought = _gradients(step, parts if zero >= GRADIENTS else whole, totals)
+    brought |= {node.inputs[1]: layout for node, layout in sums.values()}
     gathered = [name for name in whole if known[name] != whole[name]]
     graph, copies = with_gathers(step.graph, gathered)
     brought |= {copy: whole[name] for copy, name in copies.items()}
@@ -107,20 +109,20 @@ def _refuse(step: TrainingStep, mesh: Mesh, zero: int) -> None:
         )
 
 
-def _sums(step: TrainingStep, split: Split, whole: Mapping[str, Layout]) -> dict[str, tuple[str, Layout]]:
-    """Return the sums of micro-batches' gradients: by weight, the value that goes on and how it lies.
+def _sums(step: TrainingStep, split: Split, whole: Mapping[str, Layout]) -> dict[str, tuple[Node, Layout]]:
+    """Return the sums of micro-batches' gradients: by weight, the node that adds one, and how both lie.
 
     It owes over `dp` what the gradient itself owes there: chips sum by themselves before they exchange. What
     is cut over `dp` is exchanged each time.
     """
-    found = dict[str, tuple[str, Layout]]()
+    found = dict[str, tuple[Node, Layout]]()
     over = split.mesh.axes("dp")
     for node in step.graph.nodes:
         if node.op == "add" and node.inputs[0].endswith(SUM) and node.inputs[0] in step.states:
             name, maker = node.inputs[0].removesuffix(SUM), step.graph.producer(node.inputs[1])
             assert maker is not None
             owed = set(split.made[maker.name, node.inputs[1]].sums).intersection(over)
-            found[name] = node.output, whole[name].owing(owed - whole[name].used)
+            found[name] = node, whole[name].owing(owed - whole[name].used)
     return found
 
 

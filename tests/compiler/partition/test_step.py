@@ -159,6 +159,16 @@ def test_sums_of_micro_batches_lie_in_columns_too() -> None:
         assert not split.inputs[f"{table}.sum_of_gradients"].sums
 
 
+@pytest.mark.parametrize(
+    "parallel", ["dp=4", "tp=2", "dp=2,tp=2,sp", "dp=2,tables=column", "tp=2,tables=column"]
+)
+def test_a_sum_of_micro_batches_is_added_to_where_it_lies(parallel: str) -> None:
+    one = step("llama-tiny", accumulate=2)
+    split = split_step(one, parse_parallel(parallel)).split
+    added = {node.inputs[0] for node in split.nodes if node.op == "add"}
+    assert {name for name in one.states if name.endswith("sum_of_gradients")} <= added
+
+
 def test_each_gradient_is_exchanged_once_and_in_two_halves_where_it_is_shared_out() -> None:
     one, mesh = step("resnet-tiny"), parse_parallel("dp=2")
     plain, states, grads, all_ = (exchanges(split_step(one, mesh, zero).split) for zero in range(4))
