@@ -262,12 +262,15 @@ def _first(got: Inputs, expected: Inputs, firm: Inputs, told: Mapping[str, Array
 
 
 def ulps(expected: Array, kinds: set[Any]) -> Array:
-    """Return a few steps of the coarsest of some types, in the same shape; 0 for integers."""
+    """Return a few steps of the coarsest of some types, in the same shape; 0 for integers.
+
+    Near 0 those of 32 bits and more are the least normal number: libraries may flush what is below it.
+    """
     if expected.dtype.kind in "iub":
         return np.zeros(())
     infos = [ml_dtypes.finfo(kind) for kind in (*kinds, expected.dtype) if np.dtype(kind).kind not in "iub"]
     eps = max(float(info.eps) for info in infos)
-    tiny = max(float(info.smallest_subnormal) for info in infos)
+    tiny = max(float(info.tiny if info.bits >= 32 else info.smallest_subnormal) for info in infos)
     return ULPS * (eps * np.abs(np.nan_to_num(_wide(expected), posinf=0.0, neginf=0.0)) + tiny)
 
 
