@@ -52,11 +52,8 @@ def stepped_through(
             for name, value in values.items():
                 old = after.get(name) or states.get(name)
                 (held[rank] if old is None else own[rank])[old or name] = value
-    changed = {old: split.outputs[name] for name, old in split.graph.states.items()}
-    whole = {
-        old: joined({r: values[old] for r, values in enumerate(own)}, layout, mesh)
-        for old, (_, layout) in changed.items()
-    }
+    changed = {old: split.outputs[name][1] for name, old in split.graph.states.items()}
+    whole = {old: joined({r: x[old] for r, x in enumerate(own)}, y, mesh) for old, y in changed.items()}
     more = {name: out for name, out in split.outputs.items() if name not in split.graph.states}
     return whole, [
         {

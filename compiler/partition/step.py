@@ -52,11 +52,7 @@ def split_step(step: TrainingStep, mesh: Mesh, zero: int = 0) -> SplitStep:
     first = propagate(step.graph, mesh, given, asked=asked)
     lie = first.inputs  # weights as their first reader wants them
     whole = {name: lie[name] for name in step.parameters}
-    if mesh.tables and not any(layout.dims[-1:] == (mesh.lookup,) for layout in whole.values()):
-        raise UserError(
-            f"--parallel {mesh}: no table of {step.graph.name} divides its columns among "
-            f"{math.prod(mesh.counts[axis] for axis in mesh.lookup)} (right: a number that divides them)"
-        )
+    _refuse_uncut(step, mesh, whole)
     parts = whole | {name: _shared(step, name, lie[name], mesh) for name in _dense(step)}
     known = {
         **given,
@@ -72,13 +68,27 @@ def split_step(step: TrainingStep, mesh: Mesh, zero: int = 0) -> SplitStep:
     graph, copies = with_gathers(step.graph, gathered)
     brought |= {copy: whole[name] for copy, name in copies.items()}
     split = without_copies(propagate(graph, mesh, known, brought, asked=asked), copies)
+    _refuse_whole(step, mesh, split)
+    nodes = prefetched(as_ready(split.nodes), gathered, mesh.bucket)
+    return SplitStep(split, PipelineStage(nodes, {}))
+
+
+def _refuse_uncut(step: TrainingStep, mesh: Mesh, whole: Mapping[str, Layout]) -> None:
+    """Refuse tables in columns where no weight is cut so."""
+    if mesh.tables and not any(layout.dims[-1:] == (mesh.lookup,) for layout in whole.values()):
+        raise UserError(
+            f"--parallel {mesh}: no table of {step.graph.name} divides its columns among "
+            f"{math.prod(mesh.counts[axis] for axis in mesh.lookup)} (right: a number that divides them)"
+        )
+
+
+def _refuse_whole(step: TrainingStep, mesh: Mesh, split: Split) -> None:
+    """Refuse `tp` where it cuts no weight."""
     if mesh.sizes["tp"] > 1 and not any(split.inputs[n].used & set(mesh.axes("tp")) for n in step.parameters):
         raise UserError(
             f"--parallel tp={mesh.sizes['tp']}: no weight of {step.graph.name} divides among so many "
             "(right: fewer, or dp alone)"
         )
-    nodes = prefetched(as_ready(split.nodes), gathered, mesh.bucket)
-    return SplitStep(split, PipelineStage(nodes, {}))
 
 
 def _refuse(step: TrainingStep, mesh: Mesh, zero: int) -> None:

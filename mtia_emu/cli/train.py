@@ -164,6 +164,9 @@ EXECUTION = (
 )
 
 
+AS_GIVEN = ("system", "parallel", "zero", "until", "failures", "steps", "schedule", "check", "seed")
+
+
 @click.command("train", short_help="Time, price and execute training steps of a model.")
 @o.MODEL
 @o.options(
@@ -213,16 +216,8 @@ def train(model: str, **flags: Any) -> None:
         training = train_model(
             model,
             flags["chip"],
-            system=flags["system"],
-            parallel=flags["parallel"],
-            zero=flags["zero"],
-            until=flags["until"],
-            failures=flags["failures"],
-            steps=flags["steps"],
+            **{name: flags[name] for name in AS_GIVEN},
             data=read_inputs(flags["data"]),
-            schedule=flags["schedule"],
-            check=flags["check"],
-            seed=flags["seed"],
             settings=o.parse_settings(flags["settings"]),
             gpu=None if flags["gpu"] == "none" else flags["gpu"],
             progress=tick,
